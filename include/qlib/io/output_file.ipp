@@ -1,0 +1,103 @@
+#pragma once
+#include <qlib/io/output_file.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+namespace qlib::inline v0 {
+
+namespace detail {
+// Linux transfers at most 2 GiB - 4096 bytes a call; smaller pieces keep a killed process from waiting for one long write.
+inline constexpr std::size_t largest_transfer = std::size_t{64} << 20;
+
+QLIB_INLINE std::string transfer_text(const char* action, std::size_t length, std::uint64_t offset) {
+  return std::string{action} + " " + std::to_string(length) + " bytes at offset " + std::to_string(offset);
+}
+}  // namespace detail
+
+QLIB_INLINE result<output_file> output_file::create(std::string path, std::uint64_t size) {
+  output_file out;
+  out.file_ = file_descriptor{::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0666)};
+  if (out.file_.get() < 0) return system_error(path, "create", errno);
+  struct stat info {};
+  if (::fstat(out.file_.get(), &info) != 0) return system_error(path, "stat", errno);
+  // A device has no size to set.
+  if (S_ISREG(info.st_mode) && static_cast<std::uint64_t>(info.st_size) != size) {
+    int rc = 0;
+    do rc = ::ftruncate(out.file_.get(), static_cast<off_t>(size));
+    while (rc != 0 && errno == EINTR);
+    if (rc != 0) return system_error(path, "set the size to " + std::to_string(size) + " bytes", errno);
+  }
+  out.path_ = std::move(path);
+  out.size_ = size;
+  return out;
+}
+
+QLIB_INLINE status output_file::check_range(std::uint64_t offset, std::size_t length, const char* action) const {
+  if (file_.get() < 0) return error{error_kind::run_failed, path_, {}, std::string{"cannot "} + action + ": the file is closed", {}};
+  if (offset <= size_ && length <= size_ - offset) return {};
+  return error{error_kind::run_failed, path_, {},
+               "cannot " + detail::transfer_text(action, length, offset) + ": the file has " + std::to_string(size_) + " bytes", {}};
+}
+
+QLIB_INLINE status output_file::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  if (status ok = check_range(offset, bytes.size(), "write"); !ok) return ok;
+  while (!bytes.empty()) {
+    const std::size_t length = std::min(bytes.size(), detail::largest_transfer);
+    const ssize_t n = ::pwrite(file_.get(), bytes.data(), length, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    // A write of 0 bytes is no error by POSIX, but it would repeat for ever.
+    if (n <= 0) return system_error(path_, detail::transfer_text("write", length, offset), n < 0 ? errno : ENOSPC);
+    offset += static_cast<std::uint64_t>(n);
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+QLIB_INLINE status output_file::read_at(std::uint64_t offset, std::span<std::byte> bytes) const {
+  if (status ok = check_range(offset, bytes.size(), "read"); !ok) return ok;
+  while (!bytes.empty()) {
+    const std::size_t length = std::min(bytes.size(), detail::largest_transfer);
+    const ssize_t n = ::pread(file_.get(), bytes.data(), length, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return system_error(path_, detail::transfer_text("read", length, offset), n < 0 ? errno : EIO);
+    offset += static_cast<std::uint64_t>(n);
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+QLIB_INLINE status output_file::sync() const {
+  int rc = 0;
+  do rc = ::fsync(file_.get());
+  while (rc != 0 && errno == EINTR);
+  if (rc != 0) return system_error(path_, "sync", errno);
+  return {};
+}
+
+QLIB_INLINE status output_file::close() {
+  const int fd = file_.release();
+  // After EINTR the descriptor is gone on Linux: closing again could hit somebody else's file.
+  if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) return system_error(path_, "close", errno);
+  return {};
+}
+
+QLIB_INLINE status require_free_space(const std::string& directory, std::uint64_t bytes) {
+  struct statvfs info {};
+  if (::statvfs(directory.c_str(), &info) != 0) return system_error(directory, "read the free space", errno);
+  const std::uint64_t block = info.f_frsize;
+  const std::uint64_t available = info.f_bavail;
+  // Counted in blocks: the product may exceed 64 bits on network file systems that report "unlimited".
+  if (block == 0 || bytes / block + (bytes % block != 0) <= available) return {};
+  return error{error_kind::run_failed, directory, {},
+               std::to_string(bytes) + " bytes are needed, " + std::to_string(available * block) + " are free",
+               "free space or choose another --save_path"};
+}
+
+}  // namespace qlib::inline v0

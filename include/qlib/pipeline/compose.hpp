@@ -1,0 +1,77 @@
+/// Policies plugged together at compile time.
+#pragma once
+#include <qlib/concepts.hpp>
+#include <qlib/core/buffer.hpp>
+
+#include <algorithm>
+#include <string>
+
+namespace qlib::inline v0 {
+
+/// Rows that are ranged, rounded and packed together: whole tiles and whole packed rows, and small enough that the second pass
+/// reads from the cache. 32 KiB of source is a third of the smallest L1d + L2 in use; at least one tile.
+constexpr std::size_t strip_rows(const quant_spec& spec, std::size_t row_multiple, std::size_t rows, std::size_t cols, std::size_t element_bytes) {
+  if (rows == 0 || spec.granularity.rows == 0) return rows;
+  constexpr std::size_t target = 32 << 10;
+  const std::size_t unit = spec.granularity.rows % row_multiple == 0 ? spec.granularity.rows : spec.granularity.rows * row_multiple;
+  const std::size_t units = std::max<std::size_t>(1, target / std::max<std::size_t>(1, unit * cols * element_bytes));
+  return std::min(rows, unit * units);
+}
+
+/// Where the first NaN or infinity of w is, as an error: "[17, 3]: NaN". Called only after a range came back undefined.
+template <Element T>
+error non_finite_error(matrix_view<const T> w, std::size_t first_row) {
+  for (std::size_t r = 0; r < w.rows(); ++r)
+    for (std::size_t c = 0; c < w.cols(); ++c) {
+      const float v = to_float(w(r, c));
+      if (!std::isfinite(v))
+        return {.subject = "weight[" + std::to_string(first_row + r) + ", " + std::to_string(c) + "]",
+                .problem = std::isnan(v) ? "NaN" : v > 0 ? "+infinity" : "-infinity",
+                .remedy = "the checkpoint is damaged or was trained to overflow; a weight must be finite"};
+    }
+  return {.subject = "weight", .problem = "non-finite range", .remedy = {}};
+}
+
+/// The four stages of weight quantization as one object: range, suppress, round, pack. Each stage is a policy; a combination that
+/// cannot work does not compile, with a message that names the policy and what it misses.
+template <Observer O, OutlierSuppressor S, Rounder R, Packer P, Backend B>
+struct pipeline {
+  O observer{};
+  S suppressor{};
+  R rounder{};
+  P packer{};
+  B backend{};
+
+  /// Quantizes w [rows, cols], a whole matrix or a strip of it that starts at a tile boundary. `q` receives the parameters of w's
+  /// tiles, `out` packer.layout(spec, rows, cols).bytes() bytes. `scratch` must hold w.size() bytes unless P::stores_codes.
+  template <Element T>
+  status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch,
+                   std::byte* out, std::size_t first_row = 0) {
+    observer.reset(spec.granularity, q.grid);
+    observer.observe(backend, w);
+    for (const range& seen : observer.ranges())
+      if (!seen.defined()) return non_finite_error(w, first_row);
+    solve_qparams(observer.ranges(), spec, q);
+    auto* codes = reinterpret_cast<std::int8_t*>(P::stores_codes ? out : scratch);
+    const matrix_view<std::int8_t> code_view{codes, w.rows(), w.cols()};
+    rounder.round(backend, w, spec, stats, as_const(q), code_view);
+    if constexpr (!P::stores_codes) packer.pack(backend, spec, matrix_view<const std::int8_t>{code_view}, out);
+    return {};
+  }
+
+  /// The whole matrix, strip by strip. scratch: strip_rows(...) * cols bytes unless P::stores_codes.
+  template <Element T>
+  status run(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch, std::byte* out) {
+    const std::size_t step = strip_rows(spec, P::row_multiple, w.rows(), w.cols(), sizeof(T));
+    const std::size_t tile_rows = resolve(spec.granularity, w.rows(), w.cols()).rows;
+    const std::size_t row_bytes = packer.layout(spec, w.rows(), w.cols()).row_bytes();
+    for (std::size_t r = 0; r < w.rows(); r += step) {
+      const std::size_t count = std::min(step, w.rows() - r);
+      if (status s = run_strip(w.strip(r, count), spec, stats, q.strip(r, count, tile_rows), scratch, out + r / P::row_multiple * row_bytes, r); !s)
+        return s;
+    }
+    return {};
+  }
+};
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,86 @@
+/// The core of qlib: quantize a matrix with policies chosen at compile time. No JSON, YAML, Eigen or file in it.
+///
+///     auto q = qlib::quantize(weight, qlib::int8_per_channel{});
+///     if (!q) return report(q.error());
+///     write(q->bytes(), q->scales());
+#pragma once
+#include <qlib/backend/native.hpp>
+#include <qlib/observer/minmax.hpp>
+#include <qlib/packer/fp8.hpp>
+#include <qlib/packer/int4_rows.hpp>
+#include <qlib/packer/int8.hpp>
+#include <qlib/packer/pack_quantized.hpp>
+#include <qlib/pipeline/compose.hpp>
+#include <qlib/rounder/rtn.hpp>
+#include <qlib/suppressor/none.hpp>
+
+namespace qlib::inline v0 {
+
+/// A quantized weight: packed codes, scales and zero points in one allocation.
+class quantized_matrix {
+ public:
+  quantized_matrix(const quant_spec& spec, packed_layout layout, grid g)
+      : spec_{spec}, layout_{layout}, grid_{g},
+        memory_{aligned(layout.bytes()) + g.tiles() * (spec.symmetric || spec.type == number::floating ? 4 : 8)} {}
+
+  const quant_spec& spec() const { return spec_; }
+  /// Dtype and shape of `bytes()`.
+  packed_layout layout() const { return layout_; }
+  /// The packed weight, as the format stores it.
+  std::span<const std::byte> bytes() const { return {memory_.data(), layout_.bytes()}; }
+  /// The codes, [rows, cols]: only where the layout has one code a byte (int8_packer, fp8_packer), else empty.
+  matrix_view<const std::int8_t> codes() const {
+    if (layout_.type != dtype::i8 && layout_.type != dtype::f8_e4m3) return {};
+    return {reinterpret_cast<const std::int8_t*>(memory_.data()), layout_.rows, layout_.cols};
+  }
+  std::span<const float> scales() const { return {params().scales}; }
+  /// Empty for symmetric specs.
+  std::span<const std::int32_t> zero_points() const { return {params().zero_points}; }
+  /// The shape of `scales()`.
+  qlib::grid scale_grid() const { return grid_; }
+  const_qparams_view qparams() const { return as_const(params()); }
+
+  std::byte* data() { return memory_.data(); }
+  qparams_view params() const {
+    auto* scales = reinterpret_cast<float*>(memory_.data() + aligned(layout_.bytes()));
+    const bool zeros = !spec_.symmetric && spec_.type == number::integer;
+    return {grid_, {scales, grid_.tiles()}, {reinterpret_cast<std::int32_t*>(scales + grid_.tiles()), zeros ? grid_.tiles() : 0}};
+  }
+  bool allocated() const { return memory_.data() != nullptr || memory_.size() == 0; }
+
+ private:
+  static constexpr std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
+  quant_spec spec_;
+  packed_layout layout_;
+  qlib::grid grid_;
+  buffer memory_;
+};
+
+/// Quantizes `weight` [out_features, in_features], f32, bf16 or f16.
+///
+/// `spec` is a type such as int8_per_channel (wrong combinations then fail to compile) or a quant_spec made at run time (then they
+/// are errors). Throws nothing of its own; allocates once, twice where codes are packed. Errors: a NaN or infinity (names row and
+/// column), a group size that does not divide, a packer that cannot store the spec.
+template <Observer O = minmax_observer, Rounder R = rtn_rounder, Packer P = int8_packer, OutlierSuppressor S = no_suppressor,
+          Backend B = native_backend, class T, class Spec>
+  requires std::convertible_to<const Spec&, quant_spec>
+result<quantized_matrix> quantize(matrix_view<T> weight, const Spec& spec_like, const statistics_view& stats = {}) {
+  using E = std::remove_const_t<T>;
+  static_assert(Element<E>, "quantize needs float, qlib::bf16 or qlib::f16 elements");
+  if constexpr (StaticSpec<Spec>) P::template check<Spec>();
+  const quant_spec spec = spec_like;
+  pipeline<O, S, R, P, B> stages;
+  if (status s = stages.packer.accepts(spec, weight.rows(), weight.cols()); !s) return std::move(s).error();
+  if (spec.granularity.rows == 1 && spec.granularity.cols > 1 && weight.cols() % spec.granularity.cols != 0)
+    return error{.subject = "weight",
+                 .problem = "in_features " + std::to_string(weight.cols()) + " is not a multiple of group_size " + std::to_string(spec.granularity.cols),
+                 .remedy = "choose a group_size that divides it"};
+  quantized_matrix out{spec, stages.packer.layout(spec, weight.rows(), weight.cols()), grid_of(spec.granularity, weight.rows(), weight.cols())};
+  buffer scratch{P::stores_codes ? 0 : strip_rows(spec, P::row_multiple, weight.rows(), weight.cols(), sizeof(E)) * weight.cols()};
+  if (!out.allocated() || (scratch.size() > 0 && scratch.data() == nullptr))
+    return error{.kind = error_kind::run_failed, .subject = "quantize", .problem = "out of memory", .remedy = {}};
+  if (status s = stages.run(matrix_view<const E>{weight}, spec, stats, out.params(), scratch.data(), out.data()); !s) return std::move(s).error();
+  return out;
+}
+
+}  // namespace qlib::inline v0

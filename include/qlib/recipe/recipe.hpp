@@ -1,0 +1,74 @@
+/// A recipe is one value, whatever language it was written in: the program's flags, an LLM-Compressor YAML and a msModelSlim YAML
+/// all become the same list of stages.
+#pragma once
+#include <qlib/core/quant_spec.hpp>
+#include <qlib/core/status.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+enum class strategy { tensor, channel, group, block, token };
+
+/// How one operand of a linear layer is quantized: compressed-tensors' QuantizationArgs, which msModelSlim's QConfig maps onto.
+struct quantization_args {
+  number type = number::integer;
+  int num_bits = 8;
+  bool symmetric = true;
+  qlib::strategy strategy = qlib::strategy::channel;
+  std::size_t group_size = 0;                    ///< only with strategy group
+  std::size_t block_rows = 0, block_cols = 0;    ///< only with strategy block
+  bool dynamic = false;                          ///< computed by the engine at run time: nothing is stored
+  std::string observer;                          ///< empty: the default of the operand
+  friend bool operator==(const quantization_args&, const quantization_args&) = default;
+};
+
+/// What a linear layer becomes. Without `weights` it stays float.
+struct scheme {
+  std::optional<quantization_args> weights, input_activations;
+  std::string format;  ///< compressed-tensors' container ("pack-quantized", ...); empty: inferred
+  friend bool operator==(const scheme&, const scheme&) = default;
+};
+
+/// How the patterns of a stage are written.
+enum class pattern_syntax {
+  compressed_tensors,  ///< exact name, class name ("Linear"), or "re:<python regex>" anchored at the start
+  glob,                ///< msModelSlim: wcmatch fnmatch with brace expansion; `*` crosses dots
+};
+
+/// A policy by its registry name, with options as they were written.
+struct policy_choice {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> options;
+  friend bool operator==(const policy_choice&, const policy_choice&) = default;
+};
+
+/// One step of a recipe: which modules, and what is done to their weights.
+struct stage {
+  std::string name;  ///< where it was written, for messages: "group_0", "process[1] linear_quant", "--quant_type w8a8_dynamic"
+  pattern_syntax syntax = pattern_syntax::compressed_tensors;
+  std::vector<std::string> targets;
+  std::vector<std::string> ignore;
+  qlib::scheme scheme;
+  policy_choice observer{"minmax", {}};
+  policy_choice rounder{"rtn", {}};
+  std::string where;  ///< file and line, for errors
+};
+
+/// How the result is stored.
+struct save_options {
+  std::string format;                ///< "ascend_v1", "compressed_tensors"; empty: the caller decides
+  std::uint64_t part_bytes = 0;      ///< largest shard; 0: the format's default
+  bool single_file = false;          ///< msModelSlim's part_file_size 0
+};
+
+struct recipe {
+  std::vector<stage> stages;
+  save_options save;
+  std::string source;  ///< "modelslim_v1", "llmcompressor" or "flags"
+};
+
+}  // namespace qlib::inline v0
