@@ -7,6 +7,7 @@
 #include <qlib/backend/native.hpp>
 #include <qlib/observer/minmax.hpp>
 #include <qlib/packer/fp8.hpp>
+#include <qlib/packer/int4_columns.hpp>
 #include <qlib/packer/int4_rows.hpp>
 #include <qlib/packer/int8.hpp>
 #include <qlib/packer/pack_quantized.hpp>

@@ -51,9 +51,14 @@ class checksum64 {
 
  private:
   static constexpr std::size_t block = 32;
-  static constexpr std::uint64_t multiplier = 0xd1342543de82ef95u;  // odd, hence a bijection modulo 2^64
+  // Odd, hence bijections modulo 2^64.
+  static constexpr std::uint64_t multiplier = 0xd1342543de82ef95u, word_multiplier = 0x9e3779b97f4a7c15u;
 
-  static constexpr std::uint64_t mix(std::uint64_t state, std::uint64_t word) { return std::rotl((state ^ word) * multiplier, 29); }
+  // The word is multiplied too: with one multiplication its top bit would change one bit of the state, which one flipped bit in the
+  // next word of the lane could undo.
+  static constexpr std::uint64_t mix(std::uint64_t state, std::uint64_t word) {
+    return std::rotl(state ^ (word * word_multiplier), 29) * multiplier;
+  }
 
   void absorb(const std::byte* p, std::size_t blocks) {
     std::uint64_t a = lanes_[0], b = lanes_[1], c = lanes_[2], d = lanes_[3];

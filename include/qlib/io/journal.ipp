@@ -21,13 +21,13 @@ namespace detail {
 inline constexpr std::string_view journal_magic = "qlib-journal ";
 inline constexpr std::string_view journal_version = "1";
 
-QLIB_INLINE std::string hex(std::uint64_t value, int digits) {
+QLIB_INLINE std::string journal_hex(std::uint64_t value, int digits) {
   std::string text(static_cast<std::size_t>(digits), '0');
   for (std::size_t i = text.size(); i-- != 0; value >>= 4) text[i] = "0123456789abcdef"[value & 15];
   return text;
 }
 
-QLIB_INLINE std::optional<std::uint64_t> parse_whole(std::string_view text, int base) {
+QLIB_INLINE std::optional<std::uint64_t> journal_number(std::string_view text, int base) {
   std::uint64_t value = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (code != std::errc{} || end != text.data() + text.size()) return std::nullopt;
@@ -38,13 +38,13 @@ QLIB_INLINE std::optional<std::uint64_t> parse_whole(std::string_view text, int 
 QLIB_INLINE std::string checked_line(std::string content) {
   const std::uint64_t check = checksum_of(std::as_bytes(std::span{content}));
   content += ' ';
-  content += hex(check & 0xffffffffu, 8);
+  content += journal_hex(check & 0xffffffffu, 8);
   content += '\n';
   return content;
 }
 
 QLIB_INLINE std::string journal_first_line(std::uint64_t fingerprint) {
-  return checked_line(std::string{journal_magic} + std::string{journal_version} + " " + hex(fingerprint, 16));
+  return checked_line(std::string{journal_magic} + std::string{journal_version} + " " + journal_hex(fingerprint, 16));
 }
 
 /// The content of a line without its end, or nothing when the check fails.
@@ -52,7 +52,7 @@ QLIB_INLINE std::optional<std::string_view> checked_content(std::string_view lin
   const std::size_t space = line.rfind(' ');
   if (space == std::string_view::npos || line.size() - space != 9) return std::nullopt;
   const std::string_view content = line.substr(0, space);
-  if (hex(checksum_of(std::as_bytes(std::span{content})) & 0xffffffffu, 8) != line.substr(space + 1)) return std::nullopt;
+  if (journal_hex(checksum_of(std::as_bytes(std::span{content})) & 0xffffffffu, 8) != line.substr(space + 1)) return std::nullopt;
   return content;
 }
 
@@ -61,8 +61,8 @@ QLIB_INLINE std::optional<journal::entry> parse_journal_entry(std::string_view l
   if (!content) return std::nullopt;
   const std::size_t space = content->find(' ');
   if (space == std::string_view::npos) return std::nullopt;
-  const auto item = parse_whole(content->substr(0, space), 10);
-  const auto checksum = parse_whole(content->substr(space + 1), 16);
+  const auto item = journal_number(content->substr(0, space), 10);
+  const auto checksum = journal_number(content->substr(space + 1), 16);
   if (!item || !checksum) return std::nullopt;
   return journal::entry{*item, *checksum};
 }
@@ -85,9 +85,9 @@ QLIB_INLINE status journal::read_lines(const std::string& text, std::uint64_t fi
   if (const auto content = detail::checked_content(first); !content || content->size() != magic.size() + version.size() + 17)
     return error{error_kind::invalid_input, path_, "line 1", "is damaged: its check does not match", "run without --resume"};
   const std::string_view digits = first.substr(magic.size() + version.size() + 1, 16);
-  if (digits != detail::hex(fingerprint, 16))
+  if (digits != detail::journal_hex(fingerprint, 16))
     return error{error_kind::invalid_input, path_, {},
-                 "the inputs or flags changed since the run began (plan " + std::string{digits} + " then, " + detail::hex(fingerprint, 16) + " now)",
+                 "the inputs or flags changed since the run began (plan " + std::string{digits} + " then, " + detail::journal_hex(fingerprint, 16) + " now)",
                  "repeat the first command with --resume, or run without --resume to start again"};
 
   valid_bytes = first_end + 1;
@@ -149,13 +149,13 @@ QLIB_INLINE std::vector<journal::entry> journal::finished() const {
     items.assign(entries_.rbegin(), entries_.rend());  // latest first, so that unique keeps it
   }
   std::ranges::stable_sort(items, {}, &entry::item);
-  const auto repeated = std::ranges::unique(items, {}, &entry::item);
-  items.erase(repeated.begin(), repeated.end());
+  const auto same_item = [](const entry& a, const entry& b) { return a.item == b.item; };
+  items.erase(std::unique(items.begin(), items.end(), same_item), items.end());
   return items;
 }
 
 QLIB_INLINE status journal::append(entry finished) {
-  const std::string line = detail::checked_line(std::to_string(finished.item) + " " + detail::hex(finished.checksum, 16));
+  const std::string line = detail::checked_line(std::to_string(finished.item) + " " + detail::journal_hex(finished.checksum, 16));
   const std::lock_guard lock{*mutex_};
   if (status ok = write_line(line); !ok) return ok;
   entries_.push_back(finished);

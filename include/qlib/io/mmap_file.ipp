@@ -14,7 +14,7 @@
 namespace qlib::inline v0 {
 
 namespace detail {
-QLIB_INLINE std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
+QLIB_INLINE std::size_t mmap_page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 }  // namespace detail
 
 QLIB_INLINE mmap_file::mmap_file(mmap_file&& other) noexcept { *this = std::move(other); }
@@ -51,7 +51,7 @@ QLIB_INLINE result<mmap_file> mmap_file::open(std::string path) {
 
 QLIB_INLINE void mmap_file::release(std::size_t offset, std::size_t length) const {
   if (offset >= size_) return;
-  const std::size_t page = detail::page_size();
+  const std::size_t page = detail::mmap_page_size();
   const std::size_t end = offset + std::min(length, size_ - offset);
   const std::size_t first = (offset + page - 1) / page * page;
   // Nothing else lives in the last page of a file, even when the file fills it only in part.
@@ -61,7 +61,7 @@ QLIB_INLINE void mmap_file::release(std::size_t offset, std::size_t length) cons
 
 QLIB_INLINE void mmap_file::will_need(std::size_t offset, std::size_t length) const {
   if (offset >= size_ || length == 0) return;
-  const std::size_t first = offset / detail::page_size() * detail::page_size();
+  const std::size_t first = offset / detail::mmap_page_size() * detail::mmap_page_size();
   const std::size_t end = offset + std::min(length, size_ - offset);
   ::madvise(const_cast<std::byte*>(data_) + first, end - first, MADV_WILLNEED);
 }

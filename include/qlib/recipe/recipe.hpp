@@ -22,7 +22,7 @@ struct quantization_args {
   std::size_t group_size = 0;                    ///< only with strategy group
   std::size_t block_rows = 0, block_cols = 0;    ///< only with strategy block
   bool dynamic = false;                          ///< computed by the engine at run time: nothing is stored
-  std::string observer;                          ///< empty: the default of the operand
+  std::string observer{};                        ///< empty: the default of the operand
   friend bool operator==(const quantization_args&, const quantization_args&) = default;
 };
 

@@ -1,0 +1,10 @@
+install(DIRECTORY include/qlib DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS qlib_core qlib_highway qlib_io qlib_model qlib_recipe qlib_qlib qlib_compiled EXPORT qlib_targets)
+install(EXPORT qlib_targets NAMESPACE qlib:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/qlib)
+configure_package_config_file(cmake/qlib-config.cmake.in qlib-config.cmake INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/qlib)
+write_basic_package_version_file(qlib-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/qlib-config.cmake" "${CMAKE_CURRENT_BINARY_DIR}/qlib-config-version.cmake"
+              cmake/qlib_dependencies.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/qlib)
+if(QLIB_BUILD_PROGRAM)
+  install(TARGETS qlib_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()

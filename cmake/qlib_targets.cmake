@@ -1,0 +1,45 @@
+# Header-only components, and qlib::compiled: the same code built once.
+function(qlib_component name)
+  add_library(qlib_${name} INTERFACE)
+  add_library(qlib::${name} ALIAS qlib_${name})
+  set_target_properties(qlib_${name} PROPERTIES EXPORT_NAME ${name})
+  target_link_libraries(qlib_${name} INTERFACE ${ARGN})
+endfunction()
+
+qlib_component(core)
+target_include_directories(qlib_core INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+                                               $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_compile_features(qlib_core INTERFACE cxx_std_20)
+
+# Both definitions work around Highway 1.0.3: it refuses -march=native on CPUs newer than itself, and takes x86-64-v3, which does
+# not imply AES, for SSSE3.
+qlib_component(highway qlib::core PkgConfig::HWY)
+target_compile_definitions(qlib_highway INTERFACE HWY_WANT_AVX3_DL HWY_DISABLE_PCLMUL_AES)
+
+qlib_component(io qlib::core nlohmann_json::nlohmann_json)
+qlib_component(model qlib::io)
+qlib_component(recipe qlib::core yaml-cpp PkgConfig::PCRE2)
+qlib_component(qlib qlib::core qlib::model qlib::recipe Threads::Threads)
+
+# One unit a folder: heavy headers (JSON, YAML, PCRE2) are parsed once each.
+set(qlib_units)
+foreach(folder IN ITEMS backend io model recipe format pipeline)
+  file(GLOB definitions RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}/include" CONFIGURE_DEPENDS
+       "${CMAKE_CURRENT_SOURCE_DIR}/include/qlib/${folder}/*.ipp")
+  if(NOT definitions)
+    continue()
+  endif()
+  set(includes "")
+  foreach(definition IN LISTS definitions)
+    string(APPEND includes "#include <${definition}>\n")
+  endforeach()
+  set(unit "${CMAKE_CURRENT_BINARY_DIR}/units/${folder}.cpp")
+  file(CONFIGURE OUTPUT "${unit}" CONTENT "${includes}")
+  list(APPEND qlib_units "${unit}")
+endforeach()
+add_library(qlib_compiled STATIC ${qlib_units})
+add_library(qlib::compiled ALIAS qlib_compiled)
+set_target_properties(qlib_compiled PROPERTIES EXPORT_NAME compiled OUTPUT_NAME qlib POSITION_INDEPENDENT_CODE ON)
+target_link_libraries(qlib_compiled PUBLIC qlib::qlib PRIVATE qlib::highway)
+target_compile_definitions(qlib_compiled PUBLIC QLIB_COMPILED)
+target_compile_options(qlib_compiled PRIVATE -Wall -Wextra $<$<BOOL:${QLIB_WARNINGS_AS_ERRORS}>:-Werror>)

@@ -1,0 +1,167 @@
+#pragma once
+#include <qlib/format/compressed_tensors.hpp>
+#include <qlib/format/config_json.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <map>
+#include <set>
+
+namespace qlib::inline v0 {
+
+QLIB_INLINE std::string compressed_tensors_format::container(const scheme& s) {
+  if (!s.format.empty()) return s.format;
+  if (!s.weights) return "dense";
+  if (s.weights->type == number::floating) return s.input_activations ? "float-quantized" : "naive-quantized";
+  return s.input_activations ? "int-quantized" : "pack-quantized";
+}
+
+QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matrix_module& m, const scheme& s, compat follow) {
+  const auto refuse = [&](std::string problem, std::string remedy) {
+    return error{.subject = m.name + ".weight", .problem = std::move(problem), .remedy = std::move(remedy)};
+  };
+  if (!s.weights) return refuse("has no weight scheme", "leave it out of the targets");
+  const quantization_args& w = *s.weights;
+  if (s.input_activations && !s.input_activations->dynamic)
+    return refuse("static activations need calibration, which this version does not build", "use a dynamic scheme");
+  const std::string box = container(s);
+  linear_encoding e;
+  e.spec = {.type = w.type,
+            .num_bits = w.num_bits,
+            .symmetric = w.symmetric,
+            .granularity = {},
+            .rule = scale_rule::compressed_tensors,
+            .scale_dtype = m.type,
+            .arithmetic = follow == compat::none ? dtype::f32 : m.type};
+  switch (w.strategy) {
+    case strategy::tensor: e.spec.granularity = tile::per_tensor(); break;
+    case strategy::channel: e.spec.granularity = tile::per_channel(); break;
+    case strategy::group: e.spec.granularity = tile::per_group(w.group_size); break;
+    case strategy::block: e.spec.granularity = tile::per_block(w.block_rows, w.block_cols); break;
+    case strategy::token: return refuse("weights cannot be quantized per token", "use strategy channel, group or tensor");
+  }
+  if (w.type == number::floating) {
+    if (!w.symmetric) return refuse("fp8 weights have no zero point", "use symmetric: true");
+    e.packer = fp8_packer{};
+  } else if (box == "pack-quantized") {
+    e.packer = pack_quantized_packer{};
+  } else if (box == "int-quantized" || box == "naive-quantized") {
+    e.packer = int8_packer{};
+  } else {
+    return refuse("format \"" + box + "\" cannot hold this scheme", "use int-quantized, pack-quantized or leave format out");
+  }
+  if (status ok = std::visit([&](const auto& p) { return p.accepts(e.spec, m.rows, m.cols); }, e.packer); !ok)
+    return refuse(ok.error().problem, ok.error().remedy);
+  const std::string bits = std::to_string(w.num_bits);
+  e.quant_type = (w.type == number::floating ? "FP" + bits : "W" + bits + (s.input_activations ? "" : "A16")) +
+                 (s.input_activations ? (w.type == number::floating ? "_DYNAMIC" : "A" + std::to_string(s.input_activations->num_bits) + "_DYNAMIC") : "");
+
+  const packed_layout codes = std::visit([&](const auto& p) { return p.layout(e.spec, m.rows, m.cols); }, e.packer);
+  const grid g = grid_of(e.spec.granularity, m.rows, m.cols);
+  const std::vector<std::uint64_t> scale_shape =
+      w.strategy == strategy::tensor ? std::vector<std::uint64_t>{1} : std::vector<std::uint64_t>{g.rows, g.cols};
+  const bool packed = box == "pack-quantized";
+  e.tensors.push_back({packed ? ".weight_packed" : ".weight", codes.type, {codes.rows, codes.cols}, slot_role::codes});
+  e.tensors.push_back({".weight_scale", m.type, scale_shape, slot_role::scales});
+  if (!w.symmetric) {
+    if (packed) {
+      const std::uint64_t words = (m.rows * static_cast<std::uint64_t>(w.num_bits) + 31) / 32;
+      e.tensors.push_back({".weight_zero_point", dtype::i32, {words, g.cols}, slot_role::packed_zero_points});
+    } else {
+      e.tensors.push_back({".weight_zero_point", dtype::i8, scale_shape, slot_role::zero_points});
+    }
+  }
+  if (packed) e.tensors.push_back({".weight_shape", dtype::i64, {2}, slot_role::weight_shape});
+  e.bias_type = m.type;
+  return e;
+}
+
+QLIB_INLINE std::string compressed_tensors_format::file_name(std::size_t part, std::size_t parts) {
+  if (parts == 1) return "model.safetensors";
+  std::array<char, 80> text{};
+  std::snprintf(text.data(), text.size(), "model-%05zu-of-%05zu.safetensors", part + 1, parts);
+  return text.data();
+}
+
+namespace detail {
+
+inline nlohmann::ordered_json arguments_json(const std::optional<quantization_args>& a, bool weights) {
+  using json = nlohmann::ordered_json;
+  if (!a) return nullptr;
+  static constexpr std::array<const char*, 5> strategies{"tensor", "channel", "group", "block", "token"};
+  json j;
+  j["actorder"] = nullptr;
+  j["block_structure"] = a->strategy == strategy::block ? json::array({a->block_rows, a->block_cols}) : json(nullptr);
+  j["dynamic"] = a->dynamic;
+  j["group_size"] = a->group_size ? json(a->group_size) : json(nullptr);
+  j["num_bits"] = a->num_bits;
+  j["observer"] = weights ? json("memoryless_minmax") : json(nullptr);
+  j["observer_kwargs"] = json::object();
+  j["scale_dtype"] = nullptr;
+  j["strategy"] = strategies[static_cast<std::size_t>(a->strategy)];
+  j["symmetric"] = a->symmetric;
+  j["type"] = a->type == number::integer ? "int" : "float";
+  j["zp_dtype"] = a->symmetric ? json(nullptr) : json("torch.int8");
+  return j;
+}
+
+}  // namespace detail
+
+QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const manifest& m) {
+  using json = nlohmann::ordered_json;
+  std::vector<document> out;
+  json groups = json::object();
+  std::set<std::string> containers;
+  std::map<std::size_t, std::vector<std::string>> members;
+  for (const manifest::linear& l : m.linears)
+    if (!l.quant_type.empty()) members[l.stage].push_back(l.name);
+  for (const auto& [index, names] : members) {
+    const stage& s = m.recipe->stages[index];
+    json group;
+    group["format"] = container(s.scheme);
+    containers.insert(container(s.scheme));
+    group["input_activations"] = detail::arguments_json(s.scheme.input_activations, false);
+    group["output_activations"] = nullptr;
+    // Globs are msModelSlim's; readers of this format know names, classes and regexes. A single group speaks of all Linears that
+    // `ignore` does not list; one of several lists its modules.
+    if (s.syntax == pattern_syntax::compressed_tensors) group["targets"] = s.targets;
+    else if (members.size() == 1) group["targets"] = json::array({"Linear"});
+    else group["targets"] = names;
+    group["weights"] = detail::arguments_json(s.scheme.weights, true);
+    groups["group_" + std::to_string(groups.size())] = std::move(group);
+  }
+  json ignore = json::array();
+  for (const manifest::linear& l : m.linears)
+    if (l.listed_in_ignore) ignore.push_back(l.name);
+  json q;
+  q["config_groups"] = std::move(groups);
+  q["format"] = containers.empty() ? "dense" : containers.size() == 1 ? *containers.begin() : "mixed-precision";
+  q["global_compression_ratio"] = nullptr;
+  q["ignore"] = std::move(ignore);
+  q["kv_cache_scheme"] = nullptr;
+  q["quant_method"] = "compressed-tensors";
+  q["quantization_status"] = "compressed";
+  q["sparsity_config"] = json::object();
+  q["transform_config"] = json::object();
+  q["version"] = "0.19.0";  // of the layout: compressed-tensors' own reader and ours agree on this one
+  json config = json::parse(m.config_text, nullptr, false);
+  detail::remove_quantization_config(config);
+  config["quantization_config"] = std::move(q);
+  out.push_back({"config.json", config.dump(2) + "\n"});
+
+  std::set<std::string> files;
+  for (const auto& [tensor, file] : m.tensor_files) files.insert(file);
+  if (files.size() > 1) {
+    json index;
+    index["metadata"]["total_size"] = m.total_bytes;
+    json& map = index["weight_map"] = json::object();
+    for (const auto& [tensor, file] : m.tensor_files) map[tensor] = file;
+    out.push_back({"model.safetensors.index.json", index.dump(2) + "\n"});
+  }
+  return out;
+}
+
+}  // namespace qlib::inline v0

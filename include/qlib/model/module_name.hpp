@@ -1,0 +1,58 @@
+/// Questions about dotted module names.
+#pragma once
+#include <qlib/config.hpp>
+
+#include <string_view>
+
+namespace qlib::inline v0 {
+
+/// "a.b.mlp.gate" ends with the components "mlp.gate"; "a.b.xmlp.gate" does not.
+inline bool ends_with_component(std::string_view name, std::string_view tail) {
+  return name.size() == tail.size() ? name == tail
+                                    : name.size() > tail.size() && name.ends_with(tail) && name[name.size() - tail.size() - 1] == '.';
+}
+
+/// One of the components, or a run of them, is `component`.
+inline bool contains_component(std::string_view name, std::string_view component) {
+  for (std::size_t at = name.find(component); at != std::string_view::npos; at = name.find(component, at + 1)) {
+    const bool starts = at == 0 || name[at - 1] == '.';
+    const std::size_t end = at + component.size();
+    if (starts && (end == name.size() || name[end] == '.')) return true;
+  }
+  return false;
+}
+
+/// "layers.10" after "layers.2": digits compare as numbers.
+inline bool natural_less(std::string_view a, std::string_view b) {
+  std::size_t i = 0, j = 0;
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  while (i < a.size() && j < b.size()) {
+    if (digit(a[i]) && digit(b[j])) {
+      std::size_t ie = i, je = j;
+      while (ie < a.size() && digit(a[ie])) ++ie;
+      while (je < b.size() && digit(b[je])) ++je;
+      std::string_view x = a.substr(i, ie - i), y = b.substr(j, je - j);
+      while (x.size() > 1 && x.front() == '0') x.remove_prefix(1);
+      while (y.size() > 1 && y.front() == '0') y.remove_prefix(1);
+      if (x != y) return x.size() != y.size() ? x.size() < y.size() : x < y;
+      i = ie;
+      j = je;
+    } else {
+      if (a[i] != b[j]) return a[i] < b[j];
+      ++i;
+      ++j;
+    }
+  }
+  return a.size() - i < b.size() - j;
+}
+
+/// Inside a numbered block: "model.layers.3.…", "transformer.h.3.…".
+inline bool in_decoder_layer(std::string_view module) {
+  for (std::string_view list : {"layers.", ".h.", "blocks."})
+    if (const auto at = module.find(list); at != std::string_view::npos && at + list.size() < module.size() &&
+                                           module[at + list.size()] >= '0' && module[at + list.size()] <= '9')
+      return true;
+  return false;
+}
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,71 @@
+/// What a checkpoint is made of, seen as modules: which tensors are weights of linear layers, however the file stores them.
+#pragma once
+#include <qlib/core/dtype.hpp>
+#include <qlib/core/status.hpp>
+#include <qlib/io/checkpoint.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+/// A matrix inside a stored tensor: element (r, c) is at `offset + r * row_stride + c * col_stride`, counted in elements.
+///
+/// Plain weights are {0, in_features, 1}; one expert of a stacked [experts, 2 * intermediate, hidden] tensor, a transposed stack and
+/// interleaved gate/up rows are the same thing with other numbers. `block_scale` names the scales of a block-fp8 weight
+/// (DeepSeek-V3's `weight_scale_inv`, which multiplies).
+struct matrix_source {
+  std::size_t tensor = 0;  ///< index into checkpoint::tensors()
+  std::uint64_t offset = 0, row_stride = 0, col_stride = 1;
+  std::optional<std::size_t> block_scale = {};
+  std::size_t block_rows = 0, block_cols = 0;
+};
+
+enum class module_class { linear, head, router, embedding, other };
+
+/// The class name that recipes match against: linear layers and heads are "Linear".
+constexpr std::string_view name_of(module_class c) {
+  switch (c) {
+    case module_class::linear:
+    case module_class::head: return "Linear";
+    case module_class::router: return "Router";
+    case module_class::embedding: return "Embedding";
+    default: return "Module";
+  }
+}
+
+/// A module that holds a matrix, or one that a stacked tensor holds many of.
+struct matrix_module {
+  std::string name;  ///< dotted path without ".weight"
+  module_class kind = module_class::other;
+  std::size_t rows = 0, cols = 0;  ///< out_features, in_features
+  dtype type = dtype::f32;         ///< bf16, f16 or f32: what the weight is quantized from (block-fp8 counts as bf16)
+  matrix_source weight = {};
+  std::optional<matrix_source> bias = {};  ///< rows x 1
+  bool stacked = false;               ///< one of many in its tensor: `name` is not in the file
+};
+
+/// A tensor that no matrix module owns: norms, buffers, convolutions. Copied as it is.
+struct model_layout {
+  std::string model_type;
+  bool known_family = false;
+  bool tied_embeddings = false;
+  dtype run_dtype = dtype::f32;          ///< config.json's torch_dtype or dtype
+  std::vector<matrix_module> matrices;   ///< in model order
+  std::vector<std::size_t> others;       ///< tensor indices
+};
+
+/// Reads config.json and the tensor names of `source`. Finds every matrix, unpacks stacked experts, pairs block-fp8 weights with
+/// their scales. All problems are returned together: no model_type, an already quantized source, a missing block scale.
+errors read_model_layout(const checkpoint& source, model_layout& out);
+
+/// model_types whose structure is known in full (calibration needs it; data-free types work on any).
+const std::vector<std::string_view>& known_model_types();
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/model/modules.ipp>
+#endif

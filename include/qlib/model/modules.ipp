@@ -1,0 +1,217 @@
+#pragma once
+#include <qlib/model/module_name.hpp>
+#include <qlib/model/modules.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+
+namespace qlib::inline v0 {
+
+namespace detail {
+
+/// Names by which all supported families call the matrices that are no linear layer of a block.
+inline module_class class_of(std::string_view module) {
+  for (std::string_view tail : {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_positions", "embeddings"})
+    if (ends_with_component(module, tail)) return module_class::embedding;
+  if (module == "lm_head" || module == "output" || module == "transformer.output_layer" || ends_with_component(module, "lm_head") ||
+      ends_with_component(module, "shared_head.head"))
+    return module_class::head;
+  for (std::string_view tail : {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate"})
+    if (ends_with_component(module, tail)) return module_class::router;
+  if (module.ends_with("norm") || contains_component(module, "conv1d")) return module_class::other;
+  return module_class::linear;
+}
+
+inline bool is_weight_dtype(dtype t) { return t == dtype::f32 || t == dtype::bf16 || t == dtype::f16; }
+
+/// How a family stacks its experts in one tensor; by the tensor's last component and the family.
+struct stacking {
+  bool transposed = false;   ///< [experts, in, out]
+  bool interleaved = false;  ///< gate and up rows alternate
+};
+
+inline stacking stacking_of(std::string_view model_type) {
+  if (model_type == "gpt_oss") return {true, true};
+  if (model_type == "llama4_text" || model_type == "llama4" || model_type == "qwen3_vl_moe" || model_type == "qwen3_vl_moe_text") return {true, false};
+  return {};
+}
+
+inline const nlohmann::json* text_config(const nlohmann::json& config) {
+  for (const char* key : {"text_config", "llm_config"})
+    if (auto it = config.find(key); it != config.end() && it->is_object()) return &*it;
+  return &config;
+}
+
+inline std::string string_at(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string{};
+}
+
+inline dtype run_dtype_of(const nlohmann::json& config) {
+  std::string name = string_at(config, "torch_dtype");
+  if (name.empty()) name = string_at(config, "dtype");
+  if (name.empty() && text_config(config) != &config) return run_dtype_of(*text_config(config));
+  if (name.starts_with("torch.")) name.erase(0, 6);
+  return name == "bfloat16" ? dtype::bf16 : name == "float16" || name == "half" ? dtype::f16 : dtype::f32;
+}
+
+/// A stacked pair [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate] as 3 * experts linear layers.
+inline void unpack_experts(const checkpoint& source, std::size_t index, std::string_view model_type, std::vector<matrix_module>& out) {
+  const tensor_info& t = source.tensors()[index].info;
+  const bool gate_up = t.name.ends_with("gate_up_proj");
+  const std::string base = t.name.substr(0, t.name.rfind('.'));
+  const stacking how = stacking_of(model_type);
+  const std::uint64_t experts = t.shape[0], d1 = t.shape[1], d2 = t.shape[2];
+  const std::uint64_t outs = how.transposed ? d2 : d1, ins = how.transposed ? d1 : d2;
+  const stored_tensor* bias = source.find(t.name + "_bias");
+  const auto bias_index = [&] { return static_cast<std::size_t>(bias - source.tensors().data()); };
+  for (std::uint64_t e = 0; e < experts; ++e) {
+    const std::string prefix = base + "." + std::to_string(e) + ".";
+    const auto add = [&](const char* name, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
+      matrix_module m{.name = prefix + name, .kind = module_class::linear, .rows = rows, .cols = ins, .type = t.dtype, .stacked = true};
+      m.weight = {.tensor = index,
+                  .offset = e * d1 * d2 + first * (how.transposed ? 1 : ins),
+                  .row_stride = step * (how.transposed ? 1 : ins),
+                  .col_stride = how.transposed ? outs : 1};
+      if (bias) m.bias = matrix_source{.tensor = bias_index(), .offset = e * outs + first, .row_stride = step, .col_stride = 1};
+      out.push_back(std::move(m));
+    };
+    if (!gate_up) {
+      add("down_proj", 0, 1, outs);
+    } else if (how.interleaved) {
+      add("gate_proj", 0, 2, outs / 2);
+      add("up_proj", 1, 2, outs / 2);
+    } else {
+      add("gate_proj", 0, 1, outs / 2);
+      add("up_proj", outs / 2, 1, outs / 2);
+    }
+  }
+}
+
+}  // namespace detail
+
+QLIB_INLINE const std::vector<std::string_view>& known_model_types() {
+  static const std::vector<std::string_view> types{
+      "chatglm", "deepseek_v2", "deepseek_v3", "deepseek_v32", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "glm4_moe_lite",
+      "glm_moe_dsa", "gpt_oss", "hunyuan_v1_dense", "hunyuan_v1_moe", "internlm2", "kimi_k2", "llama", "llama4_text", "minimax_m2",
+      "mistral", "mixtral", "phi3", "qwen", "qwen2", "qwen2_moe", "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next"};
+  return types;
+}
+
+QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out) {
+  errors found;
+  const std::string where = source.directory() + "/config.json";
+  const nlohmann::json config = nlohmann::json::parse(source.config_text(), nullptr, false);
+  if (!config.is_object()) {
+    found.push_back({.where = where, .problem = "is not a JSON object", .remedy = "give a Hugging Face model directory"});
+    return found;
+  }
+  model_layout layout;
+  layout.model_type = detail::string_at(config, "model_type");
+  if (layout.model_type.empty()) layout.model_type = detail::string_at(*detail::text_config(config), "model_type");
+  if (layout.model_type.empty())
+    found.push_back({.where = where, .subject = "model_type", .problem = "missing", .remedy = "add the model_type that transformers knows this model by"});
+  layout.known_family = std::find(known_model_types().begin(), known_model_types().end(), layout.model_type) != known_model_types().end();
+  layout.run_dtype = detail::run_dtype_of(config);
+  {
+    const auto& text = *detail::text_config(config);
+    const auto tied = text.find("tie_word_embeddings");
+    layout.tied_embeddings = tied != text.end() && tied->is_boolean() ? tied->get<bool>() : layout.model_type.starts_with("gemma");
+  }
+
+  // Only block-fp8 is dequantized on reading; any other quantized source would be quantized twice.
+  std::size_t block_rows = 0, block_cols = 0;
+  for (const nlohmann::json* level : {&config, detail::text_config(config)}) {
+    const auto q = level->find("quantization_config");
+    if (q == level->end() || !q->is_object()) continue;
+    const std::string method = detail::string_at(*q, "quant_method");
+    const auto block = q->find("weight_block_size");
+    const bool has_block = block != q->end() && block->is_array() && block->size() == 2 && (*block)[0].is_number_unsigned() && (*block)[1].is_number_unsigned();
+    if (method == "fp8" && has_block) {
+      block_rows = (*block)[0].get<std::size_t>();
+      block_cols = (*block)[1].get<std::size_t>();
+    } else {
+      found.push_back({.where = where,
+                       .subject = "quantization_config",
+                       .problem = "the source is already quantized (quant_method \"" + method + "\")",
+                       .remedy = "give the float checkpoint it was made from; only block-fp8 sources (weight_block_size) can be requantized"});
+    }
+    break;
+  }
+  if (source.find("quant_model_description") || source.config_text().find("\"quant_model_description\"") != std::string::npos)
+    found.push_back({.where = where, .problem = "the source is already quantized", .remedy = "give the float checkpoint"});
+
+  const auto tensors = source.tensors();
+  std::set<std::size_t> taken;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const tensor_info& t = tensors[i].info;
+    const bool stacked = t.shape.size() == 3 && detail::is_weight_dtype(t.dtype) && t.elements() > 0 &&
+                         (t.name.ends_with("experts.gate_up_proj") || t.name.ends_with("experts.down_proj")) &&
+                         (t.name.ends_with("down_proj") || (detail::stacking_of(layout.model_type).transposed ? t.shape[2] : t.shape[1]) % 2 == 0);
+    if (stacked) {
+      detail::unpack_experts(source, i, layout.model_type, layout.matrices);
+      taken.insert(i);
+      if (const stored_tensor* b = source.find(t.name + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
+      continue;
+    }
+    if (t.shape.size() != 2 || !t.name.ends_with(".weight") || t.elements() == 0) continue;
+    matrix_module m;
+    m.name = t.name.substr(0, t.name.size() - 7);
+    m.kind = detail::class_of(m.name);
+    if (m.kind == module_class::other) continue;
+    m.rows = t.shape[0];
+    m.cols = t.shape[1];
+    m.weight = {.tensor = i, .offset = 0, .row_stride = m.cols, .col_stride = 1};
+    if (t.dtype == dtype::f8_e4m3) {
+      const stored_tensor* scale = source.find(t.name + "_scale_inv");
+      if (block_rows == 0 || scale == nullptr) {
+        found.push_back({.where = source.shards()[tensors[i].shard].path(),
+                         .subject = t.name,
+                         .problem = scale ? "is fp8, but config.json has no weight_block_size" : "is fp8, but has no " + t.name + "_scale_inv beside it",
+                         .remedy = "give the complete block-fp8 checkpoint, or a float one"});
+        continue;
+      }
+      const std::uint64_t want_rows = (m.rows + block_rows - 1) / block_rows, want_cols = (m.cols + block_cols - 1) / block_cols;
+      const bool fits = scale->info.shape.size() == 2 && scale->info.shape[0] == want_rows && scale->info.shape[1] == want_cols &&
+                        (scale->info.dtype == dtype::f32 || scale->info.dtype == dtype::bf16);
+      if (!fits) {
+        found.push_back({.where = source.shards()[scale->shard].path(),
+                         .subject = scale->info.name,
+                         .problem = "must be F32 or BF16 [" + std::to_string(want_rows) + ", " + std::to_string(want_cols) + "] for " + t.name,
+                         .remedy = "the checkpoint is damaged"});
+        continue;
+      }
+      m.type = dtype::bf16;
+      m.weight.block_scale = static_cast<std::size_t>(scale - tensors.data());
+      m.weight.block_rows = block_rows;
+      m.weight.block_cols = block_cols;
+      taken.insert(*m.weight.block_scale);
+    } else if (detail::is_weight_dtype(t.dtype)) {
+      m.type = t.dtype;
+    } else {
+      continue;
+    }
+    taken.insert(i);
+    if (const stored_tensor* b = source.find(m.name + ".bias");
+        b && b->info.shape.size() == 1 && b->info.shape[0] == m.rows && detail::is_weight_dtype(b->info.dtype)) {
+      const auto index = static_cast<std::size_t>(b - tensors.data());
+      m.bias = matrix_source{.tensor = index, .offset = 0, .row_stride = 1, .col_stride = 1};
+      taken.insert(index);
+    }
+    layout.matrices.push_back(std::move(m));
+  }
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (!taken.contains(i)) layout.others.push_back(i);
+  std::stable_sort(layout.matrices.begin(), layout.matrices.end(), [](const matrix_module& a, const matrix_module& b) {
+    const bool ah = a.kind == module_class::head, bh = b.kind == module_class::head;
+    return ah != bh ? bh : natural_less(a.name, b.name);
+  });
+  if (found.empty()) out = std::move(layout);
+  return found;
+}
+
+}  // namespace qlib::inline v0

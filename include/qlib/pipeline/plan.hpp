@@ -1,0 +1,75 @@
+/// The whole output, decided before the first weight byte is read: every tensor's name, dtype, shape, file and offset, the work that
+/// makes it, and every error that metadata can show.
+#pragma once
+#include <qlib/format/ascend_v1.hpp>
+#include <qlib/format/compressed_tensors.hpp>
+#include <qlib/format/format.hpp>
+#include <qlib/io/checkpoint.hpp>
+#include <qlib/model/modules.hpp>
+#include <qlib/recipe/recipe.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+namespace registry {
+using formats = type_list<ascend_v1_format, compressed_tensors_format>;
+}
+
+/// A tensor of the output at its final place.
+struct output_slot {
+  output_tensor tensor;         ///< whole name
+  std::string quant_type;       ///< as the description has it
+  std::string source;           ///< the source tensor it is made from
+  std::size_t file = 0;         ///< index into quantization_plan::files
+  std::uint64_t offset = 0;     ///< absolute, in the file
+  std::uint64_t bytes = 0;
+};
+
+/// What one source matrix or tensor becomes.
+struct work_item {
+  std::string name;                        ///< module, or tensor for copies
+  std::optional<linear_encoding> encoding; ///< empty: copied
+  matrix_source source;
+  dtype type = dtype::f32;                 ///< what the matrix is read as; for raw copies the tensor's own
+  std::size_t rows = 0, cols = 0;
+  bool raw = false;                        ///< the bytes of the whole source tensor, unchanged
+  std::vector<std::size_t> slots;          ///< indices into quantization_plan::slots
+  policy_choice observer, rounder;
+};
+
+struct planned_file {
+  std::string name;
+  std::string header;       ///< safetensors header with its length prefix
+  std::uint64_t bytes = 0;  ///< of the file
+};
+
+struct quantization_plan {
+  std::string model_type, format;
+  std::vector<work_item> items;      ///< in model order
+  std::vector<output_slot> slots;
+  std::vector<planned_file> files;
+  std::vector<document> documents;   ///< config.json, description, index
+  std::vector<std::string> warnings;
+  std::uint64_t input_bytes = 0, output_bytes = 0;
+  std::size_t quantized = 0, floats = 0;  ///< matrices
+  std::uint64_t fingerprint = 0;     ///< of everything above and of the source files: a journal belongs to one plan
+};
+
+struct plan_options {
+  registry::formats::any format{ascend_v1_format{}};
+  compat follow = compat::none;
+  std::optional<std::uint64_t> part_bytes;  ///< largest file; 0: one file
+};
+
+/// Plans the quantization of `source` by `r`. Reads metadata only. Returns all errors at once; `out` changes only when there is none.
+errors make_plan(const checkpoint& source, const model_layout& layout, const recipe& r, const plan_options& options, quantization_plan& out);
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/pipeline/plan.ipp>
+#endif

@@ -1,0 +1,63 @@
+/// Carries out a plan: one streaming pass over the source, chunk by chunk, in bounded memory.
+#pragma once
+#include <qlib/pipeline/plan.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+/// How far a run is; given to `run_options::on_progress` after every chunk, from whichever thread finished it, one at a time.
+struct progress {
+  std::size_t items_done = 0, items = 0;
+  std::uint64_t input_bytes_done = 0, input_bytes = 0;
+  std::string_view item;  ///< name of the item that the chunk belongs to
+  bool item_finished = false;
+};
+
+/// Error of a quantized weight against its source, over all elements, in f64.
+struct weight_error {
+  double mse = 0, cosine = 1, max_abs_err = 0;
+};
+
+struct layer_report {
+  std::string name, quant_type;
+  weight_error error;
+};
+
+struct run_report {
+  std::vector<layer_report> layers;  ///< in model order; errors only if they were asked for
+  std::vector<std::string> files;
+  std::size_t chunks = 0, resumed_chunks = 0;
+};
+
+struct run_options {
+  std::string save_path;
+  std::vector<std::string> copied_files;  ///< names in the source directory, copied beside the weights
+  std::string device = "cpu";             ///< "cpu" or "cpu:<isa>": which kernels
+  std::size_t threads = 1;
+  bool resume = false, overwrite = false;
+  bool measure_error = false;             ///< dequantize what was written and compare: a second pass over the cached chunk
+  std::function<void(const progress&)> on_progress;
+};
+
+/// The folder beside `save_path` that a run works in, and that a killed run leaves.
+std::string work_folder_of(const std::string& save_path);
+
+/// What is wrong with the target before anything is written: not empty, not writable, too little space, nothing to resume.
+errors check_target(const quantization_plan& plan, const run_options& options);
+
+/// Quantizes. Nothing appears at save_path until everything is written; then all of it, by one rename.
+///
+/// Any number of threads gives the same bytes. Source pages are given back as they are used, so that resident memory does not grow
+/// with the model. Errors: a NaN or infinity (input error; the work folder is removed), or a failing machine (run_failed; the work
+/// folder stays and `resume` continues to the same bytes).
+result<run_report> run_plan(const checkpoint& source, const quantization_plan& plan, const run_options& options);
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/pipeline/run.ipp>
+#endif

@@ -1,0 +1,40 @@
+/// A recipe from the flags of the command line, msModelSlim's names and meaning.
+#pragma once
+#include <qlib/core/status.hpp>
+#include <qlib/recipe/recipe.hpp>
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+/// What the user gave; the initial values mean "not given".
+struct quant_flags {
+  std::string quant_type{};  ///< any case; empty: made of w_bit, a_bit (8 each if not given) and is_dynamic
+  int w_bit = 0, a_bit = 0;
+  std::optional<bool> w_sym{};
+  std::size_t group_size = 0;                ///< w8a16: default per channel; w4a16: default 128
+  std::vector<std::string> disable_names{};  ///< exact module names, or globs (`*`, `?`, `[seq]`, `{a,b}`) over whole names
+  std::vector<std::string> targets{};        ///< default "Linear"; compressed-tensors' syntax, as in `ignore`
+  std::vector<std::string> ignore{};
+  std::string observer{}, rounder{};  ///< default minmax, rtn
+  bool is_dynamic = false;
+};
+
+/// The quant types that `recipe_from_flags` accepts, and those that exist but are not built yet.
+std::span<const std::string_view> built_quant_types();
+std::span<const std::string_view> unbuilt_quant_types();
+
+/// One stage named after the flags. As msModelSlim does, "lm_head" is ignored, unless a target is written exactly so.
+/// Globs in `disable_names` become "re:" patterns. Returns every error; flags that contradict each other are named both.
+errors recipe_from_flags(const quant_flags& flags, recipe& out);
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/recipe/flags.ipp>
+#endif

@@ -1,0 +1,135 @@
+#pragma once
+#include <qlib/recipe/ascii_case.hpp>
+#include <qlib/recipe/flags.hpp>
+#include <qlib/recipe/match.hpp>
+#include <qlib/recipe/presets.hpp>
+#include <qlib/recipe/yaml_tree.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace qlib::inline v0 {
+
+QLIB_INLINE std::span<const std::string_view> built_quant_types() {
+  static constexpr std::array<std::string_view, 4> names{"w8a8_dynamic", "w8a16", "w4a16", "fp8_dynamic"};
+  return names;
+}
+
+QLIB_INLINE std::span<const std::string_view> unbuilt_quant_types() {
+  static constexpr std::array<std::string_view, 25> names{
+      "w8a8",      "w8a8s", "w8a8sc",       "w8a8c8",     "w8a8_mix", "w8a8_mxfp8", "w4a8",    "w4a8c8",    "w4a8_dynamic",
+      "w4a8_mxfp", "w4a4",  "w4a4_dynamic", "w4a4_mxfp4", "w16a16s",  "w16a16sc",   "fp8",     "fp8_block", "mxfp8",
+      "mxfp4",     "nvfp4", "nf4",          "w8a8f8",     "w8a8c8f8", "w4a4c8",     "w4a8c8f8"};
+  return names;
+}
+
+namespace detail {
+
+/// Patterns of one flag, each checked.
+QLIB_INLINE void check_patterns(const std::vector<std::string>& patterns, pattern_syntax syntax, std::string_view flag, errors& found) {
+  for (const std::string& p : patterns)
+    if (const auto set = pattern_set::compile(std::span{&p, 1}, syntax, flag); !set) found.push_back(set.error());
+}
+
+/// Refuses a policy that is not `only`; the others exist but wait for their stage.
+QLIB_INLINE void check_policy(std::string_view flag, const std::string& value, std::span<const std::string_view> built,
+                              std::span<const std::string_view> unbuilt, errors& found) {
+  const std::string lower = lower_case(value);
+  if (lower.empty() || std::find(built.begin(), built.end(), lower) != built.end()) return;
+  const bool exists = std::find(unbuilt.begin(), unbuilt.end(), lower) != unbuilt.end();
+  found.push_back({error_kind::invalid_input,
+                   std::string{flag} + " " + value,
+                   {},
+                   exists ? "not built yet in this version" : "unknown",
+                   "known: " + comma_list(built) + (exists ? "" : "; not yet: " + comma_list(unbuilt))});
+}
+
+}  // namespace detail
+
+QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
+  errors found;
+  const auto fail = [&](std::string where, std::string problem, std::string remedy) {
+    found.push_back({error_kind::invalid_input, std::move(where), {}, std::move(problem), std::move(remedy)});
+  };
+
+  std::string type = detail::lower_case(flags.quant_type), where = "--quant_type " + flags.quant_type;
+  if (type.empty()) {
+    if (flags.w_bit == 0 && flags.a_bit == 0 && !flags.is_dynamic) {
+      fail("--quant_type", "not given", "known: " + detail::comma_list(built_quant_types()));
+      return found;
+    }
+    const int w = flags.w_bit == 0 ? 8 : flags.w_bit, a = flags.a_bit == 0 ? 8 : flags.a_bit;
+    type = "w" + std::to_string(w) + "a" + std::to_string(a);
+    where = "--w_bit " + std::to_string(w) + " --a_bit " + std::to_string(a) + (flags.is_dynamic ? " --is_dynamic" : "");
+  }
+  if (type == "w8a8" && flags.is_dynamic) type = "w8a8_dynamic";
+
+  const auto built = built_quant_types(), unbuilt = unbuilt_quant_types();
+  const std::string known = "known: " + detail::comma_list(built);
+  if (std::find(built.begin(), built.end(), type) == built.end()) {
+    if (std::find(unbuilt.begin(), unbuilt.end(), type) != unbuilt.end())
+      fail(where, "not built yet in this version", known);
+    else
+      fail(where, "unknown quant type", known + "; not yet: " + detail::comma_list(unbuilt));
+    return found;
+  }
+
+  const int w_bit = type == "w4a16" ? 4 : 8;
+  const bool weight_only = type == "w8a16" || type == "w4a16";
+  const auto bits = [&](std::string_view flag, int given, int needed) {
+    if (given != 0 && given != needed)
+      fail(where, std::string{flag} + " " + std::to_string(given) + " contradicts it: " + type + " has " + std::to_string(needed) + " bits",
+           "remove " + std::string{flag} + ", or choose another --quant_type");
+  };
+  bits("--w_bit", flags.w_bit, w_bit);
+  bits("--a_bit", flags.a_bit, weight_only ? 16 : 8);
+  if (weight_only && flags.is_dynamic)
+    fail(where, "--is_dynamic contradicts it: the activations of " + type + " are not quantized", "remove --is_dynamic");
+  if (!weight_only && flags.group_size != 0)
+    fail(where, "--group_size " + std::to_string(flags.group_size) + " contradicts it: " + type + " has one scale a channel",
+         "remove --group_size");
+  if (!weight_only && flags.w_sym == false)
+    fail(where, "--w_sym false contradicts it: the weights of " + type + " are symmetric", "remove --w_sym");
+
+  static constexpr std::array<std::string_view, 1> observers{"minmax"}, rounders{"rtn"};
+  static constexpr std::array<std::string_view, 6> unbuilt_observers{"histogram", "moving_average", "percentile",
+                                                                     "mse",       "auto_mixed",     "recall_window"};
+  static constexpr std::array<std::string_view, 5> unbuilt_rounders{"gptq", "ssz", "hqq", "auto_round", "mse"};
+  detail::check_policy("--observer", flags.observer, observers, unbuilt_observers, found);
+  detail::check_policy("--rounder", flags.rounder, rounders, unbuilt_rounders, found);
+
+  detail::check_patterns(flags.targets, pattern_syntax::compressed_tensors, "--targets", found);
+  detail::check_patterns(flags.ignore, pattern_syntax::compressed_tensors, "--ignore", found);
+  detail::check_patterns(flags.disable_names, pattern_syntax::glob, "--disable_names", found);
+  if (!found.empty()) return found;
+
+  stage s;
+  s.name = s.where = where;
+  s.targets = flags.targets.empty() ? std::vector<std::string>{"Linear"} : flags.targets;
+  s.ignore = flags.ignore;
+  for (const std::string& name : flags.disable_names) {
+    const bool is_glob = name.find_first_of("*?[{\\") != name.npos;
+    const auto regex = is_glob ? detail::glob_to_regex(name, "--disable_names") : result<std::string>{name};
+    s.ignore.push_back(is_glob ? "re:" + *regex : name);
+  }
+  const auto contains = [](const std::vector<std::string>& list, std::string_view name) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
+  if (!contains(s.targets, "lm_head") && !contains(s.ignore, "lm_head")) s.ignore.push_back("lm_head");
+
+  s.scheme = find_preset(weight_only ? "W8A16" : type == "fp8_dynamic" ? "FP8_DYNAMIC" : "W8A8")->scheme;
+  quantization_args& weights = *s.scheme.weights;
+  weights.num_bits = w_bit;
+  weights.symmetric = flags.w_sym.value_or(true);
+  if (weight_only) {
+    weights.group_size = flags.group_size != 0 ? flags.group_size : type == "w4a16" ? 128 : 0;
+    weights.strategy = weights.group_size != 0 ? strategy::group : strategy::channel;
+  }
+  recipe made;
+  made.source = "flags";
+  made.stages.push_back(std::move(s));
+  out = std::move(made);
+  return found;
+}
+
+}  // namespace qlib::inline v0

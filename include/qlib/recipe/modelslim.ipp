@@ -1,0 +1,262 @@
+#pragma once
+#include <qlib/recipe/modelslim.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace qlib::inline v0::detail {
+
+namespace modelslim {
+
+using std::string_view;
+inline constexpr std::array<string_view, 1> versions{"modelslim_v1"};
+inline constexpr std::array<string_view, 4> unbuilt_versions{"modelslim_v0", "multimodal_vlm_modelslim_v1", "multimodal_sd_modelslim_v1",
+                                                             "modelslim_convert"};
+inline constexpr std::array<string_view, 3> document_keys{"apiversion", "metadata", "spec"};
+inline constexpr std::array<string_view, 5> metadata_keys{"config_id", "score", "label", "verified_model_types", "verified_tags"};
+inline constexpr std::array<string_view, 5> spec_keys{"runner", "prior", "process", "save", "dataset"};
+inline constexpr std::array<string_view, 4> runners{"auto", "layer_wise", "model_wise", "dp_layer_wise"};
+inline constexpr std::array<string_view, 2> processors{"linear_quant", "group"};
+inline constexpr std::array<string_view, 22> unbuilt_processors{"dynamic_cache",
+                                                                "fa3_quant",
+                                                                "autoround_quant",
+                                                                "smooth_quant",
+                                                                "iter_smooth",
+                                                                "flex_smooth_quant",
+                                                                "flex_awq_ssz",
+                                                                "awq",
+                                                                "kv_smooth",
+                                                                "quarot",
+                                                                "online_quarot",
+                                                                "adapt_rotation",
+                                                                "flatquant",
+                                                                "svd_res",
+                                                                "float_sparse",
+                                                                "load",
+                                                                "saver",
+                                                                "module_func",
+                                                                "unary_analysis",
+                                                                "binary_analysis",
+                                                                "binary_operator_layer_wise",
+                                                                "binary_operator_model_wise"};
+inline constexpr std::array<string_view, 4> linear_quant_keys{"type", "qconfig", "include", "exclude"};
+inline constexpr std::array<string_view, 2> group_keys{"type", "configs"};
+inline constexpr std::array<string_view, 2> operands{"act", "weight"};
+inline constexpr std::array<string_view, 5> qconfig_keys{"dtype", "scope", "symmetric", "method", "ext"};
+inline constexpr std::array<string_view, 4> dtypes{"float", "int8", "int4", "fp8_e4m3"};
+inline constexpr std::array<string_view, 2> unbuilt_dtypes{"mxfp8", "mxfp4"};
+inline constexpr std::array<string_view, 8> scopes{"per_tensor", "per_channel", "per_group", "per_block",
+                                                   "per_token",  "pd_mix",      "per_head",  "dual_scale"};
+inline constexpr std::array<string_view, 2> methods{"minmax", "none"};
+inline constexpr std::array<string_view, 8> unbuilt_methods{"ssz",       "gptq",        "autoround", "histogram",
+                                                            "mse_round", "fouroversix", "ceil_x",    "dualscale"};
+inline constexpr std::array<string_view, 2> savers{"ascendv1_saver", "compressed_tensors"};
+inline constexpr std::array<string_view, 1> unbuilt_savers{"mindie_format_saver"};
+inline constexpr std::array<string_view, 3> saver_keys{"type", "part_file_size", "ext"};
+
+/// A QConfig: what is written, checked key by key but not yet as a combination.
+struct qconfig {
+  std::string dtype = "float", scope = "per_tensor", method = "none";
+  bool symmetric = true;
+  std::size_t group_size = 0;
+  std::optional<yaml_field> field;  ///< none: left out
+};
+
+inline constexpr std::size_t max_stages = 10000, max_depth = 32;  // a few aliases of aliases could stand for more than fits in memory
+
+}  // namespace modelslim
+
+QLIB_INLINE std::optional<modelslim::qconfig> read_qconfig(const yaml_reader& in, const yaml_field& map, bool weight) {
+  namespace known = modelslim;
+  const std::size_t before = in.failures();
+  if (!in.expect(map, yaml_type::map)) return std::nullopt;
+  in.only_keys(map, known::qconfig_keys);
+  known::qconfig out;
+  out.field = map;
+  const auto required = [&](std::string_view key) {
+    auto f = in.get(map, key);
+    if (!f) in.fail(map, "the key '" + std::string{key} + "' is missing", "a qconfig needs dtype, scope, symmetric, method");
+    return f;
+  };
+  if (const auto f = required("dtype")) out.dtype = in.one_of(*f, {"dtype", known::dtypes, known::unbuilt_dtypes}).value_or("");
+  if (const auto f = required("scope")) out.scope = in.one_of(*f, {"scope", known::scopes}).value_or("");
+  if (const auto f = required("symmetric")) out.symmetric = in.boolean(*f).value_or(true);
+  if (const auto f = required("method")) out.method = in.one_of(*f, {"method", known::methods, known::unbuilt_methods}).value_or("");
+  if (in.failures() == before && (out.dtype == "float") != (out.method == "none"))
+    in.fail(map, "dtype " + out.dtype + " with method " + out.method, "dtype float goes with method none, every other with minmax");
+
+  const bool per_group = weight && out.scope == "per_group";
+  const auto ext = in.get_set(map, "ext");
+  if (ext && !per_group) in.expect_empty(*ext, "ext has options only for weights with scope per_group (group_size)");
+  if (per_group) {
+    constexpr std::array<std::string_view, 1> ext_keys{"group_size"};
+    std::optional<yaml_field> size;
+    if (ext && in.expect(*ext, yaml_type::map)) {
+      in.only_keys(*ext, ext_keys);
+      size = in.get(*ext, "group_size");
+    }
+    if (size)
+      out.group_size = static_cast<std::size_t>(in.integer(*size, 1, std::int64_t{1} << 30).value_or(0));
+    else
+      in.fail(map, "scope per_group needs a group size", "for example ext: {group_size: 128}");
+  }
+  if (in.failures() != before) return std::nullopt;
+  return out;
+}
+
+/// The scheme of an activation and a weight QConfig, if this version builds that combination.
+QLIB_INLINE std::optional<scheme> combine(const yaml_reader& in, const modelslim::qconfig& act, const modelslim::qconfig& weight) {
+  const auto refuse = [&](const modelslim::qconfig& q, std::string problem, std::string remedy) {
+    in.fail(*q.field, std::move(problem), std::move(remedy));
+    return std::nullopt;
+  };
+  if (weight.dtype == "float") return refuse(weight, "float weights: nothing is quantized", "exclude the modules instead");
+  if (weight.scope != "per_channel" && weight.scope != "per_group")
+    return refuse(weight, "weights with scope " + weight.scope + " are not built yet in this version", "known: per_channel, per_group");
+
+  scheme out;
+  quantization_args w;
+  w.type = weight.dtype == "fp8_e4m3" ? number::floating : number::integer;
+  w.num_bits = weight.dtype == "int4" ? 4 : 8;
+  w.symmetric = weight.symmetric;
+  w.strategy = weight.scope == "per_group" ? strategy::group : strategy::channel;
+  w.group_size = weight.group_size;
+  w.observer = "minmax";
+  out.weights = w;
+  if (w.type == number::floating && (!w.symmetric || w.strategy != strategy::channel))
+    return refuse(weight, "fp8_e4m3 weights are per_channel and symmetric", "set scope: per_channel, symmetric: true");
+  if (act.dtype == "float") {
+    if (w.type == number::floating)
+      return refuse(weight, "fp8_e4m3 weights with float activations do not exist in msModelSlim", "give act: fp8_e4m3 per_token");
+    return out;
+  }
+
+  if (act.scope == "per_tensor" || act.scope == "pd_mix" || act.scope == "per_channel")
+    return refuse(act, "activations with scope " + act.scope + " need calibration, not built yet in this version",
+                  "known: act per_token, or dtype float with method none");
+  if (act.scope != "per_token")
+    return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token");
+  if (!act.symmetric) return refuse(act, "asymmetric per_token activations are not built yet in this version", "set symmetric: true");
+  if (act.dtype == "int4" || (act.dtype == "int8" && weight.dtype == "int4"))
+    return refuse(weight, "W4" + std::string{act.dtype == "int4" ? "A4" : "A8"} + " is not built yet in this version",
+                  "known with int8 activations: int8 weights; with float activations: int8, int4");
+  if ((act.dtype == "fp8_e4m3") != (w.type == number::floating))
+    return refuse(weight, weight.dtype + " weights with " + act.dtype + " activations do not exist in msModelSlim",
+                  "use the same dtype for both");
+  if (w.strategy == strategy::channel && !w.symmetric)
+    return refuse(weight, "asymmetric per_channel weights with quantized activations do not exist in msModelSlim", "set symmetric: true");
+  quantization_args a;
+  a.type = w.type;
+  a.strategy = strategy::token;
+  a.dynamic = true;
+  out.input_activations = a;
+  return out;
+}
+
+QLIB_INLINE void read_linear_quant(const yaml_reader& in, const yaml_field& map, recipe& out) {
+  in.only_keys(map, modelslim::linear_quant_keys);
+  stage s;
+  s.name = map.path.substr(map.path.find('.') + 1) + " linear_quant";  // "process[1] linear_quant"
+  s.where = in.where(map.line);
+  s.syntax = pattern_syntax::glob;
+  s.targets = {"*"};
+  if (const auto f = in.get_set(map, "include")) s.targets = in.patterns(*f, s.syntax);
+  if (s.targets.empty()) in.fail(map, "include is empty: no module matches", "remove it to include all");
+  if (const auto f = in.get_set(map, "exclude")) s.ignore = in.patterns(*f, s.syntax);
+  // msModelSlim never visits what is outside of the decoder layers.
+  if (std::find(s.ignore.begin(), s.ignore.end(), "lm_head") == s.ignore.end()) s.ignore.push_back("lm_head");
+
+  const auto q = in.get_set(map, "qconfig");
+  if (!q) return in.fail(map, "the key 'qconfig' is missing", "linear_quant needs qconfig: {act, weight}");
+  if (!in.expect(*q, yaml_type::map)) return;
+  in.only_keys(*q, modelslim::operands);
+  std::optional<modelslim::qconfig> act{modelslim::qconfig{}}, weight;
+  if (const auto f = in.get_set(*q, "act")) act = read_qconfig(in, *f, false);
+  if (const auto f = in.get_set(*q, "weight"))
+    weight = read_qconfig(in, *f, true);
+  else
+    in.fail(*q, "the key 'weight' is missing", "for example weight: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
+  if (!act || !weight) return;
+  if (auto scheme = combine(in, *act, *weight)) {
+    s.scheme = *std::move(scheme);
+    out.stages.push_back(std::move(s));
+  }
+}
+
+QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, std::size_t depth, recipe& out) {
+  if (!in.expect(list, yaml_type::sequence)) return;
+  if (depth > modelslim::max_depth) return in.fail(list, "groups are nested too deeply");
+  for (const yaml_field& item : in.items(list)) {
+    // Each error or stage is a step towards one of these limits, so that aliases cannot multiply without end.
+    if (out.stages.size() + in.failures() > modelslim::max_stages) return;
+    if (!in.expect(item, yaml_type::map)) continue;
+    const auto type_field = in.get(item, "type");
+    if (!type_field) {
+      in.fail(item, "the key 'type' is missing", "known processors: " + comma_list(modelslim::processors));
+      continue;
+    }
+    const auto type = in.one_of(*type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors,
+                                              "not built yet in this version: it needs calibration"});
+    if (!type) continue;
+    if (*type == "linear_quant") {
+      read_linear_quant(in, item, out);
+    } else {
+      in.only_keys(item, modelslim::group_keys);
+      const auto configs = in.get_set(item, "configs");
+      if (!configs || (configs->is(yaml_type::sequence) && configs->node->items.empty()))
+        in.fail(item, "a group without configs", "list processors under configs");
+      else
+        read_processors(in, *configs, depth + 1, out);
+    }
+  }
+}
+
+QLIB_INLINE void read_save(const yaml_reader& in, const yaml_field& list, recipe& out) {
+  if (!in.expect(list, yaml_type::sequence)) return;
+  const auto savers = in.items(list);
+  if (savers.size() > 1) in.fail(savers[1], "more than one saver is not built yet in this version", "keep one");
+  for (const yaml_field& saver : savers) {
+    if (!in.expect(saver, yaml_type::map)) continue;
+    in.only_keys(saver, modelslim::saver_keys);
+    const auto type = in.get_set(saver, "type");
+    if (!type)
+      in.fail(saver, "the key 'type' is missing", "known savers: " + comma_list(modelslim::savers));
+    else if (const auto name = in.one_of(*type, {"saver", modelslim::savers, modelslim::unbuilt_savers}))
+      out.save.format = *name == "ascendv1_saver" ? "ascend_v1" : "compressed_tensors";
+    constexpr std::int64_t gigabyte = std::int64_t{1} << 30;
+    std::int64_t gigabytes = 4;
+    if (const auto f = in.get_set(saver, "part_file_size")) gigabytes = in.integer(*f, 0, 1 << 20).value_or(4);
+    out.save.part_bytes = static_cast<std::uint64_t>(gigabytes * gigabyte);
+    out.save.single_file = gigabytes == 0;
+    if (const auto f = in.get_set(saver, "ext")) in.expect_empty(*f, "the saver has no options");
+  }
+}
+
+QLIB_INLINE void read_modelslim(const yaml_reader& in, const yaml_field& document, recipe& out) {
+  namespace known = modelslim;
+  out.source = "modelslim_v1";
+  if (!in.one_of(*in.get(document, "apiversion"), {"apiversion", known::versions, known::unbuilt_versions})) return;
+  for (const yaml_field& e : in.entries(document))
+    if (std::find(known::document_keys.begin(), known::document_keys.end(), e.key) == known::document_keys.end() && !e.node->anchored)
+      in.fail(e, "unknown key '" + e.key + "'", "known keys: " + comma_list(known::document_keys) + "; others may only hold anchors");
+  if (const auto f = in.get_set(document, "metadata"); f && in.expect(*f, yaml_type::map)) in.only_keys(*f, known::metadata_keys);
+
+  const auto spec = in.get_set(document, "spec");
+  if (!spec) return in.fail(document, "the key 'spec' is missing", "for example spec: {process: [{type: linear_quant, ...}]}");
+  if (!in.expect(*spec, yaml_type::map)) return;
+  in.only_keys(*spec, known::spec_keys);
+  if (const auto f = in.get_set(*spec, "runner")) (void)in.one_of(*f, {"runner", known::runners});
+  if (const auto f = in.get_set(*spec, "prior"); f && in.expect(*f, yaml_type::sequence) && !f->node->items.empty())
+    in.fail(*f, "prior stages need calibration, not built yet in this version", "remove them");
+  if (const auto f = in.get_set(*spec, "dataset")) (void)in.text(*f);
+  if (const auto f = in.get_set(*spec, "save")) read_save(in, *f, out);
+
+  const std::size_t before = in.failures();
+  if (const auto f = in.get_set(*spec, "process")) read_processors(in, *f, 0, out);
+  if (out.stages.size() + in.failures() > known::max_stages)
+    in.fail(*spec, "more than " + std::to_string(known::max_stages) + " processors");
+  else if (out.stages.empty() && in.failures() == before)
+    in.fail(*spec, "process is empty: nothing would be quantized", "known processors: " + comma_list(known::processors));
+}
+
+}  // namespace qlib::inline v0::detail

@@ -1,0 +1,43 @@
+/// The lists of policies: the only place where a policy is named a second time. A policy that is listed here is tested by
+/// tests/conformance/, offered by the program, and named in its errors.
+#pragma once
+#include <qlib/observer/minmax.hpp>
+#include <qlib/packer/fp8.hpp>
+#include <qlib/packer/int4_columns.hpp>
+#include <qlib/packer/int4_rows.hpp>
+#include <qlib/packer/int8.hpp>
+#include <qlib/packer/pack_quantized.hpp>
+#include <qlib/rounder/rtn.hpp>
+#include <qlib/suppressor/none.hpp>
+
+#include <optional>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+template <class... Ts>
+struct type_list {
+  /// One of the types, chosen at run time. Stages are visited one at a time: a visit over several variants at once would compile
+  /// the product of them (65 s and 4 MB where the sum takes 0.8 s and 20 KB).
+  using any = std::variant<Ts...>;
+
+  static std::vector<std::string_view> names() { return {Ts::name...}; }
+
+  /// The policy with this name, default options; nothing if there is none.
+  static std::optional<any> find(std::string_view name) {
+    std::optional<any> found;
+    (void)((Ts::name == name && (found.emplace(std::in_place_type<Ts>), true)) || ...);
+    return found;
+  }
+};
+
+namespace registry {
+using observers = type_list<minmax_observer>;
+using suppressors = type_list<no_suppressor>;
+using rounders = type_list<rtn_rounder>;
+using packers = type_list<int8_packer, int4_rows_packer, int4_columns_packer, pack_quantized_packer, fp8_packer>;
+}  // namespace registry
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,40 @@
+/// What the sub-commands share: how they are declared, and how they end.
+#pragma once
+#include <qlib/core/status.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace CLI {
+class App;
+}
+
+namespace qlib::program {
+
+inline constexpr int exit_done = 0, exit_failed = 1, exit_invalid = 2;
+
+/// Flags that every command has.
+struct common_options {
+  bool json = false, quiet = false;
+  std::string log_level = "info";
+};
+
+void add_common_options(CLI::App& command, common_options& options);
+
+/// `qlib: error: <text>`, one line an error, to stderr. Returns the exit code that the errors stand for.
+int report_errors(const errors& found);
+int report_error(const error& e);
+
+void log_warning(const common_options& options, std::string_view text);
+
+/// "3.20 GB": powers of ten, as disks and file managers count.
+std::string size_text(double bytes);
+
+/// Declare a sub-command. Its action stores the exit code.
+void declare_quant(CLI::App& app, int& exit_code);
+void declare_plan(CLI::App& app, int& exit_code);
+void declare_inspect(CLI::App& app, int& exit_code);
+void declare_devices(CLI::App& app, int& exit_code);
+
+}  // namespace qlib::program

@@ -1,0 +1,81 @@
+#include "command.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <qlib/version.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace qlib::program {
+
+void add_common_options(CLI::App& command, common_options& options) {
+  command.add_flag("--json", options.json, "print one JSON document on stdout");
+  command.add_flag("--quiet", options.quiet, "errors only");
+  command.add_option("--log_level", options.log_level, "info or debug")->envname("MSMODELSLIM_LOG_LEVEL");
+}
+
+int report_error(const error& e) {
+  fmt::print(stderr, "qlib: error: {}\n", e.text());
+  return e.kind == error_kind::run_failed ? exit_failed : exit_invalid;
+}
+
+int report_errors(const errors& found) {
+  int code = exit_done;
+  for (const error& e : found) code = std::max(code, report_error(e));
+  return code;
+}
+
+void log_warning(const common_options& options, std::string_view text) {
+  if (!options.quiet) fmt::print(stderr, "qlib: warning: {}\n", text);
+}
+
+std::string size_text(double bytes) {
+  const char* unit = "B";
+  for (const char* next : {"kB", "MB", "GB", "TB"}) {
+    if (bytes < 1000) break;
+    bytes /= 1000;
+    unit = next;
+  }
+  return *unit == 'B' ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, unit);
+}
+
+/// --save-path and --save_path are one flag: dashes inside a flag's name become underscores before anything is parsed.
+static std::vector<std::string> normalized(int argc, char** argv) {
+  std::vector<std::string> words;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word.starts_with("--")) std::replace(word.begin() + 2, std::find(word.begin(), word.end(), '='), '-', '_');
+    words.push_back(std::move(word));
+  }
+  std::reverse(words.begin(), words.end());  // as CLI11 wants them
+  return words;
+}
+
+}  // namespace qlib::program
+
+int main(int argc, char** argv) {
+  using namespace qlib::program;
+  CLI::App app{"Quantizes Hugging Face checkpoints for vLLM-Ascend, MindIE, vLLM and vLLM-GCU.", "qlib"};
+  app.set_version_flag("--version", "qlib " QLIB_VERSION);
+  app.require_subcommand(1);
+  app.footer("Example:\n  qlib quant --model_path Qwen3-8B --save_path Qwen3-8B-W8A8 --quant_type w8a8_dynamic\n"
+             "`qlib COMMAND --help` says more.");
+  int code = exit_done;
+  declare_quant(app, code);
+  declare_plan(app, code);
+  declare_inspect(app, code);
+  declare_devices(app, code);
+  try {
+    app.parse(normalized(argc, argv));
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    fmt::print(stderr, "qlib: error: {}: see `qlib --help`\n", e.what());
+    return exit_invalid;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "qlib: error: out of memory: rerun with --resume and fewer --threads\n");
+    return exit_failed;
+  }
+  return code;
+}

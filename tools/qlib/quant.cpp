@@ -1,0 +1,143 @@
+#include "quant_options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <thread>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace qlib::program {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+std::uint64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+/// One line that is redrawn on a terminal, or a plain line a layer elsewhere.
+class progress_line {
+ public:
+  explicit progress_line(bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {}
+
+  void operator()(const progress& p) {
+    if (quiet_) return;
+    const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
+    const double rate = seconds > 0 ? static_cast<double>(p.input_bytes_done) / seconds : 0;
+    const double eta = rate > 0 && p.input_bytes > p.input_bytes_done ? static_cast<double>(p.input_bytes - p.input_bytes_done) / rate : 0;
+    if (terminal_) {
+      if (p.items_done < p.items && clock::now() - drawn_ < std::chrono::milliseconds{100}) return;
+      drawn_ = clock::now();
+      std::string text = fmt::format("{}/{}  {}/s  ETA {:.0f}s  {}", p.items_done, p.items, size_text(rate), eta, p.item);
+      if (text.size() > 78) text.resize(78);
+      fmt::print(stderr, "\r\x1b[K{}", text);
+      if (p.items_done == p.items) fmt::print(stderr, "\r\x1b[K");
+    } else {
+      const std::string_view layer = layer_of(p.item);
+      if (!p.item_finished || layer == layer_) return;
+      layer_ = layer;
+      fmt::print(stderr, "qlib: {}/{} {} {}/s eta {:.0f}s\n", p.items_done, p.items, layer, size_text(rate), eta);
+    }
+    std::fflush(stderr);
+  }
+
+ private:
+  /// "model.layers.3" of "model.layers.3.mlp.up_proj".
+  static std::string_view layer_of(std::string_view name) {
+    for (std::size_t i = 0; i + 1 < name.size(); ++i)
+      if (name[i] == '.' && name[i + 1] >= '0' && name[i + 1] <= '9') {
+        const std::size_t end = name.find('.', i + 1);
+        return name.substr(0, end);
+      }
+    return name;
+  }
+
+  bool quiet_, terminal_;
+  clock::time_point start_ = clock::now(), drawn_{};
+  std::string layer_;
+};
+
+int run(const quant_options& o) {
+  const auto start = clock::now();
+  prepared p;
+  errors found = prepare(o, p);
+  run_options options;
+  options.save_path = o.save_path;
+  options.copied_files = p.copied_files;
+  options.device = o.device;
+  options.threads = o.threads ? o.threads : std::max(1u, std::thread::hardware_concurrency());
+  options.resume = o.resume;
+  options.overwrite = o.overwrite;
+  options.measure_error = o.common.json || !o.report.empty();
+  if (found.empty()) found = check_target(p.plan, options);
+  if (!found.empty()) return report_errors(found);
+  for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
+  if (!o.model_type.empty() && o.model_type != p.plan.model_type)
+    log_warning(o.common, fmt::format("--model_type {} is not config.json's model_type {}", o.model_type, p.plan.model_type));
+  if (o.dry_run) {
+    if (!o.common.quiet) fmt::print(stderr, "qlib: dry run: {} layers would be quantized, {} written\n", p.plan.quantized, size_text(static_cast<double>(p.plan.output_bytes)));
+    return exit_done;
+  }
+  progress_line line{o.common.quiet};
+  options.on_progress = [&](const progress& state) { line(state); };
+  auto done = run_plan(p.source, p.plan, options);
+  if (!done) return report_error(done.error());
+  const double seconds = std::chrono::duration<double>(clock::now() - start).count();
+
+  if (o.common.json || !o.report.empty()) {
+    nlohmann::ordered_json j;
+    j["model_type"] = p.plan.model_type;
+    j["quant_type"] = o.flags.quant_type.empty() ? (done->layers.empty() ? "" : done->layers.front().quant_type) : o.flags.quant_type;
+    j["format"] = p.plan.format;
+    j["seconds"] = seconds;
+    j["peak_rss_bytes"] = peak_rss_bytes();
+    j["input_bytes"] = p.plan.input_bytes;
+    j["output_bytes"] = p.plan.output_bytes;
+    j["tensors"] = {{"quantized", p.plan.quantized}, {"float", p.plan.slots.size() - [&] {
+                       std::size_t n = 0;
+                       for (const output_slot& s : p.plan.slots) n += s.tensor.role != slot_role::copy;
+                       return n;
+                     }()}};
+    j["layers"] = nlohmann::ordered_json::array();
+    for (const layer_report& l : done->layers)
+      j["layers"].push_back({{"name", l.name}, {"quant_type", l.quant_type}, {"mse", l.error.mse}, {"cosine", l.error.cosine}, {"max_abs_err", l.error.max_abs_err}});
+    j["files"] = done->files;
+    j["warnings"] = p.plan.warnings;
+    if (o.common.json) fmt::print("{}\n", j.dump(1));
+    if (!o.report.empty()) {
+      std::ofstream file{o.report};
+      file << j.dump(1) << '\n';
+      if (!file.flush()) return report_error({.kind = error_kind::run_failed, .where = o.report, .problem = "cannot be written", .remedy = "the checkpoint itself is complete"});
+    }
+  }
+  if (!o.common.json && !o.common.quiet)
+    fmt::print("{}: {} layers quantized, {} -> {} ({:.2f}x), {:.2f} s, peak memory {}\n", o.save_path, p.plan.quantized,
+               size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)),
+               static_cast<double>(p.plan.input_bytes) / static_cast<double>(std::max<std::uint64_t>(1, p.plan.output_bytes)), seconds,
+               size_text(static_cast<double>(peak_rss_bytes())));
+  return exit_done;
+}
+
+}  // namespace
+
+void declare_quant(CLI::App& app, int& exit_code) {
+  auto* c = app.add_subcommand("quant", "quantize a checkpoint");
+  auto options = std::make_shared<quant_options>();
+  add_quant_options(*c, *options, true);
+  c->footer("Examples:\n"
+            "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w8a8_dynamic\n"
+            "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w4a16 --group_size 128 --format compressed_tensors\n"
+            "  qlib quant --model_path Qwen3-8B --save_path out --config_path recipe.yaml");
+  c->callback([options, &exit_code] { exit_code = run(*options); });
+}
+
+}  // namespace qlib::program

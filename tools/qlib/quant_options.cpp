@@ -1,0 +1,101 @@
+#include "quant_options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <qlib/io/file.hpp>
+#include <qlib/recipe/yaml.hpp>
+
+#include <algorithm>
+#include <thread>
+
+namespace qlib::program {
+
+void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
+  add_common_options(c, o.common);
+  c.add_option("--model_path", o.model_path, "Hugging Face checkpoint: config.json, safetensors, tokenizer")->required();
+  auto* save = c.add_option("--save_path,--save_directory", o.save_path, "where the result goes; must not exist or be empty");
+  if (needs_save_path) save->required();
+  c.add_option("--model_type", o.model_type, "checked against config.json");
+  auto* type = c.add_option("--quant_type", o.flags.quant_type, "w8a8_dynamic, w8a16, w4a16, fp8_dynamic");
+  c.add_option("--config_path", o.config_path, "recipe: msModelSlim modelslim_v1 or LLM-Compressor YAML, unchanged")->excludes(type);
+  c.add_option("--format", o.format, "ascend_v1 (default) or compressed_tensors");
+  c.add_option("--compat", o.compat, "none, llmcompressor or msmodelslim: that tool's arithmetic, bit for bit")->capture_default_str();
+  c.add_option("--device,--device_type", o.device, "cpu, or cpu:<isa>")->capture_default_str();
+  c.add_option("--w_bit", o.flags.w_bit, "bits of a weight: 4 or 8");
+  c.add_option("--a_bit", o.flags.a_bit, "bits of an activation: 8, or 16 for float");
+  c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
+  c.add_option("--group_size", o.flags.group_size, "input features that share a scale");
+  c.add_flag("--is_dynamic{true}", o.flags.is_dynamic, "activations are quantized at run time, per token");
+  c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas")->delimiter(',');
+  c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>")->delimiter(',');
+  c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>")->delimiter(',');
+  c.add_option("--observer", o.flags.observer, "how ranges are found: minmax");
+  c.add_option("--rounder", o.flags.rounder, "how codes are chosen: rtn");
+  c.add_option("--part_file_size", o.part_file_size, "largest weight file, GiB; 0: one file");
+  c.add_option("--threads", o.threads, "worker threads; the result does not depend on it (default: all cores)");
+  c.add_flag("--trust_remote_code{true}", o.trust_remote_code, "copy *.py files of the checkpoint; nothing of it is ever run");
+  c.add_flag("--resume{true}", o.resume, "continue a run that was interrupted");
+  c.add_flag("--overwrite{true}", o.overwrite, "replace what is at save_path");
+  c.add_flag("--dry_run{true}", o.dry_run, "check everything, write nothing");
+  c.add_option("--report", o.report, "write the report, as JSON, to this file");
+}
+
+static bool truth(std::string text, bool& out) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
+  out = text == "true" || text == "1" || text.empty();
+  return out || text == "false" || text == "0";
+}
+
+errors prepare(const quant_options& o, prepared& out) {
+  errors found;
+  const auto append = [&](errors more) { found.insert(found.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end())); };
+
+  quant_flags flags = o.flags;
+  if (!o.w_sym.empty()) {
+    bool value = true;
+    if (!truth(o.w_sym, value)) found.push_back({.where = "--w_sym", .subject = o.w_sym, .problem = "is neither True nor False", .remedy = "use one of them"});
+    flags.w_sym = value;
+  }
+  if (o.config_path.empty()) {
+    append(recipe_from_flags(flags, out.recipe));
+  } else {
+    const auto text = read_text_file(o.config_path);
+    if (!text) found.push_back(text.error());
+    else append(parse_recipe(*text, o.config_path, out.recipe));
+    if (flags.w_bit || flags.a_bit || flags.group_size || !flags.targets.empty() || !flags.ignore.empty() || !flags.disable_names.empty())
+      found.push_back({.where = "--config_path", .problem = "and flags that describe a recipe (--w_bit, --a_bit, --group_size, --targets, --ignore, --disable_names) contradict each other", .remedy = "write them into the recipe"});
+  }
+
+  plan_options options;
+  std::string format = o.format;
+  if (format.empty()) format = !out.recipe.save.format.empty() ? out.recipe.save.format : out.recipe.source == "llmcompressor" ? "compressed_tensors" : "ascend_v1";
+  if (auto f = registry::formats::find(format)) {
+    options.format = *f;
+  } else {
+    std::string known;
+    for (std::string_view name : registry::formats::names()) known += (known.empty() ? "" : ", ") + std::string{name};
+    found.push_back({.where = "--format", .subject = format, .problem = "is not built", .remedy = "use one of " + known});
+  }
+  if (o.compat == "llmcompressor") options.follow = compat::llmcompressor;
+  else if (o.compat == "msmodelslim") options.follow = compat::msmodelslim;
+  else if (o.compat != "none") found.push_back({.where = "--compat", .subject = o.compat, .problem = "is not known", .remedy = "use none, llmcompressor or msmodelslim"});
+  if (o.part_file_size >= 0) options.part_bytes = static_cast<std::uint64_t>(o.part_file_size * 1073741824.0);
+  else if (out.recipe.save.single_file) options.part_bytes = 0;
+  else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
+  if (o.device != "cpu" && !o.device.starts_with("cpu:"))
+    found.push_back({.where = "--device", .subject = o.device, .problem = "is not built", .remedy = "use cpu"});
+
+  errors model = checkpoint::open(o.model_path, out.source);
+  const bool readable = model.empty();
+  append(std::move(model));
+  if (readable) {
+    errors layout = read_model_layout(out.source, out.layout);
+    const bool understood = layout.empty();
+    append(std::move(layout));
+    if (understood && found.empty()) append(make_plan(out.source, out.layout, out.recipe, options, out.plan));
+    for (const std::string& name : out.source.other_files())
+      if (!name.ends_with(".py") || o.trust_remote_code) out.copied_files.push_back(name);
+  }
+  return found;
+}
+
+}  // namespace qlib::program
