@@ -21,7 +21,8 @@ std::string shard(std::initializer_list<std::string_view> names) {
   std::size_t end = 0;
   for (std::string_view name : names) {
     if (end != 0) header += ',';
-    header += "\"" + std::string{name} + R"(":{"dtype":"U8","shape":[2],"data_offsets":[)" + std::to_string(end) + "," + std::to_string(end + 2) + "]}";
+    header += "\"" + std::string{name} + R"(":{"dtype":"U8","shape":[2],"data_offsets":[)" + std::to_string(end) + "," +
+              std::to_string(end + 2) + "]}";
     end += 2;
   }
   return safetensors_text(header + "}", end);
@@ -39,7 +40,8 @@ std::string index_text(std::initializer_list<std::string_view> pairs) {
   return text + "}}";
 }
 
-constexpr std::string_view index_name = "model.safetensors.index.json", first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
+constexpr std::string_view index_name = "model.safetensors.index.json", first = "model-00001-of-00002.safetensors",
+                           second = "model-00002-of-00002.safetensors";
 
 /// A good model of two shards: b, a in the first, c in the second.
 void write_two_shards(const temporary_folder& folder) {
@@ -123,7 +125,8 @@ TEST_CASE("widths of shard numbers do not matter, and shards follow each other b
   folder.write("model-00002-of-000163.safetensors", shard({"a"}));
   folder.write("model-00010-of-000163.safetensors", shard({"b"}));
   folder.write("any name", shard({"c"}));
-  folder.write(index_name, index_text({"b", "model-00010-of-000163.safetensors", "a", "model-00002-of-000163.safetensors", "c", "any name"}));
+  folder.write(index_name,
+               index_text({"b", "model-00010-of-000163.safetensors", "a", "model-00002-of-000163.safetensors", "c", "any name"}));
   qlib::checkpoint model;
   REQUIRE(text_of(qlib::checkpoint::open(folder.path(), model)) == "");
   std::string names;
@@ -144,7 +147,8 @@ TEST_CASE("consolidated weights and folders beside the model are ignored") {
 TEST_CASE("links count as the files they point to, as in a hub cache") {
   const temporary_folder folder, blobs;
   write_two_shards(blobs);
-  for (std::string_view name : {std::string_view{"config.json"}, index_name, first, second}) std::filesystem::create_symlink(blobs.path(name), folder.path(name));
+  for (std::string_view name : {std::string_view{"config.json"}, index_name, first, second})
+    std::filesystem::create_symlink(blobs.path(name), folder.path(name));
   CHECK(open(folder).empty());
   std::filesystem::remove(blobs.path(second));
   check_only_error(folder, {second, "does not exist"});
@@ -153,14 +157,18 @@ TEST_CASE("links count as the files they point to, as in a hub cache") {
 TEST_CASE("files to copy are all regular files but weights, indices, config.json and hidden ones") {
   const temporary_folder folder;
   write_two_shards(folder);
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "generation_config.json", "modeling_x.py", "chat_template.jinja", "README.md", "LICENSE"})
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "generation_config.json", "modeling_x.py", "chat_template.jinja",
+                           "README.md", "LICENSE"})
     folder.write(name, "x");
-  for (const char* name : {".gitattributes", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.gguf"}) folder.write(name, "x");
+  for (const char* name :
+       {".gitattributes", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.gguf"})
+    folder.write(name, "x");
   std::filesystem::create_directory(folder.path("original"));
   qlib::checkpoint model;
   REQUIRE(qlib::checkpoint::open(folder.path(), model).empty());
   CHECK(std::vector<std::string>(model.other_files().begin(), model.other_files().end()) ==
-        std::vector<std::string>{"LICENSE", "README.md", "chat_template.jinja", "generation_config.json", "modeling_x.py", "tokenizer.json", "tokenizer.model"});
+        std::vector<std::string>{"LICENSE", "README.md", "chat_template.jinja", "generation_config.json", "modeling_x.py",
+                                 "tokenizer.json", "tokenizer.model"});
 }
 
 TEST_CASE("a folder that does not exist is one error") {
@@ -203,7 +211,8 @@ TEST_CASE("config.json must exist and be a JSON object") {
 TEST_CASE("an index that is not JSON or has no weight map is one error") {
   const temporary_folder folder;
   write_two_shards(folder);
-  for (const char* content : {"", "{", "{}", "[]", "1", "{\"weight_map\": []}", "{\"weight_map\": null}", "{\"weight_map\": {}}", "{\"metadata\": {}}"}) {
+  for (const char* content :
+       {"", "{", "{}", "[]", "1", "{\"weight_map\": []}", "{\"weight_map\": null}", "{\"weight_map\": {}}", "{\"metadata\": {}}"}) {
     folder.write(index_name, content);
     check_only_error(folder, {index_name});
   }
@@ -280,5 +289,6 @@ TEST_CASE("all errors of a directory are reported at once") {
   const std::string text = text_of(found);
   CAPTURE(text);
   CHECK(found.size() == 5);  // config, ../f, missing, short, b
-  for (const char* part : {"config.json", "\"../f\"", "missing.safetensors", "at least 8", ": b: "}) CHECK(text.find(part) != std::string::npos);
+  for (const char* part : {"config.json", "\"../f\"", "missing.safetensors", "at least 8", ": b: "})
+    CHECK(text.find(part) != std::string::npos);
 }

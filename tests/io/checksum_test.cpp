@@ -92,7 +92,8 @@ TEST_CASE("a flipped bit changes about half of the bits of the checksum") {
     changed += static_cast<std::size_t>(std::popcount(base ^ qlib::checksum_of(as_bytes(text))));
     text[bit / 8] ^= static_cast<char>(1 << bit % 8);
   }
-  // 512 samples of 64 bits: the mean of fair bits is 32 with a standard deviation of 4 / sqrt(512) = 0.18; 2 is more than ten of them.
+  // 512 samples of 64 bits: the mean of fair bits is 32 with a standard deviation of 4 / sqrt(512) = 0.18; 2 is more than ten of
+  // them.
   CHECK(static_cast<double>(changed) / 512 == doctest::Approx(32).epsilon(2.0 / 32));
 }
 

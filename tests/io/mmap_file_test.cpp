@@ -92,7 +92,8 @@ TEST_CASE("released bytes no longer count as memory of the process") {
   auto file = qlib::mmap_file::open(folder.write("a", std::string(size, 'x')));
   REQUIRE(file);
   const auto touch = [&] {
-    return std::accumulate(file->bytes().begin(), file->bytes().end(), std::size_t{0}, [](std::size_t n, std::byte b) { return n + std::to_integer<std::size_t>(b); });
+    return std::accumulate(file->bytes().begin(), file->bytes().end(), std::size_t{0},
+                           [](std::size_t n, std::byte b) { return n + std::to_integer<std::size_t>(b); });
   };
   REQUIRE(touch() == size * 'x');
   const std::size_t before = resident_bytes();

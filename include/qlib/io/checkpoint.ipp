@@ -29,7 +29,8 @@ QLIB_INLINE void append_errors(errors& all, errors more) {
 
 QLIB_INLINE bool is_weight_file(std::string_view name) {
   // `.bin` is PyTorch's pickle ("pytorch_model-00001-of-00002.bin", "training_args.bin"): never copied.
-  constexpr std::array<std::string_view, 10> endings{".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"};
+  constexpr std::array<std::string_view, 10> endings{".safetensors", ".index.json", ".bin", ".pt",      ".pth",
+                                                     ".ckpt",        ".gguf",       ".h5",  ".msgpack", ".onnx"};
   return std::ranges::any_of(endings, [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
@@ -102,14 +103,16 @@ QLIB_INLINE errors read_model_index(const std::string& path, weight_map& out) {
 
 /// Neither the model file nor an index: what is there instead decides the remedy.
 QLIB_INLINE error no_weights(const std::string& directory, std::span<const std::string> files) {
-  error e{error_kind::invalid_input, directory, {},
-          "neither " + std::string{single_model_file} + " nor " + std::string{model_index_file} + " exists", "check the model path"};
+  error e{error_kind::invalid_input,
+          directory,
+          {},
+          "neither " + std::string{single_model_file} + " nor " + std::string{model_index_file} + " exists",
+          "check the model path"};
   const auto ends = [&](std::string_view ending) {
     return std::ranges::count_if(files, [&](const std::string& name) { return name.ends_with(ending); });
   };
-  const auto shards = std::ranges::count_if(files, [](const std::string& name) {
-    return name.starts_with("model-") && name.ends_with(".safetensors");
-  });
+  const auto shards = std::ranges::count_if(
+      files, [](const std::string& name) { return name.starts_with("model-") && name.ends_with(".safetensors"); });
   if (shards != 0) {
     e.problem += "; found " + std::to_string(shards) + " files model-*.safetensors";
     e.remedy = "download the index of the shards";
@@ -134,15 +137,18 @@ QLIB_INLINE errors compare_with_index(const std::string& index_path, const weigh
   for (std::size_t i = 0; i < shards.size(); ++i) {
     for (const tensor_info& t : shards[i].tensors()) {
       const auto [at, first] = holder.emplace(t.name, i);
-      if (!first) fault(index_path, t.name, "is stored in both " + names[at->second] + " and " + names[i], "download these files again");
-      else if (!index.contains(t.name)) fault(shards[i].path(), t.name, "is stored here, but the index does not name it", "download the index again");
+      if (!first)
+        fault(index_path, t.name, "is stored in both " + names[at->second] + " and " + names[i], "download these files again");
+      else if (!index.contains(t.name))
+        fault(shards[i].path(), t.name, "is stored here, but the index does not name it", "download the index again");
     }
   }
   for (const auto& [tensor, file] : index) {
     const std::size_t i = static_cast<std::size_t>(std::ranges::lower_bound(names, file) - names.begin());
     if (!opened[i] || shards[i].find(tensor)) continue;
     const auto at = holder.find(tensor);
-    fault(index_path, tensor, "is not in " + file + (at == holder.end() ? "" : " but in " + names[at->second]), "download the index and this file again");
+    fault(index_path, tensor, "is not in " + file + (at == holder.end() ? "" : " but in " + names[at->second]),
+          "download the index and this file again");
   }
   return found;
 }
@@ -179,8 +185,8 @@ QLIB_INLINE errors checkpoint::open(const std::string& directory, checkpoint& ou
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (!exists(names[i])) {
       const auto count = std::ranges::count_if(index, [&](const auto& mapped) { return mapped.second == names[i]; });
-      found.push_back({error_kind::invalid_input, index_path, names[i], "the file does not exist; " + std::to_string(count) + " tensors should be in it",
-                       "download the file"});
+      found.push_back({error_kind::invalid_input, index_path, names[i],
+                       "the file does not exist; " + std::to_string(count) + " tensors should be in it", "download the file"});
       continue;
     }
     errors of_shard = safetensors_file::open(directory + "/" + names[i], model.shards_[i]);
@@ -209,7 +215,8 @@ QLIB_INLINE const stored_tensor* checkpoint::find(std::string_view name) const {
 }
 
 QLIB_INLINE std::uint64_t checkpoint::total_bytes() const {
-  return std::accumulate(tensors_.begin(), tensors_.end(), std::uint64_t{0}, [](std::uint64_t sum, const stored_tensor& t) { return sum + t.info.bytes(); });
+  return std::accumulate(tensors_.begin(), tensors_.end(), std::uint64_t{0},
+                         [](std::uint64_t sum, const stored_tensor& t) { return sum + t.info.bytes(); });
 }
 
 }  // namespace qlib::inline v0

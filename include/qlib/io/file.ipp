@@ -17,12 +17,23 @@ QLIB_INLINE file_descriptor::~file_descriptor() {
 QLIB_INLINE error system_error(std::string_view path, std::string_view action, int code) {
   error e{error_kind::run_failed, std::string{path}, {}, "cannot " + std::string{action} + ": " + std::strerror(code), {}};
   switch (code) {
-    case ENOENT: case ENOTDIR: case EISDIR: case EACCES: case EPERM: case ELOOP: case ENAMETOOLONG: case EROFS: case ETXTBSY:
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case EACCES:
+    case EPERM:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case EROFS:
+    case ETXTBSY:
       e.kind = error_kind::invalid_input;
       e.remedy = code == EACCES || code == EPERM ? "check the permissions" : "check the path";
       break;
-    case ENOSPC: case EDQUOT: case EFBIG: e.remedy = "free space and rerun with --resume"; break;
-    case EMFILE: case ENFILE: e.remedy = "raise the limit of open files (ulimit -n) and rerun with --resume"; break;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: e.remedy = "free space and rerun with --resume"; break;
+    case EMFILE:
+    case ENFILE: e.remedy = "raise the limit of open files (ulimit -n) and rerun with --resume"; break;
     default: e.remedy = "rerun with --resume when the machine is well again";
   }
   return e;

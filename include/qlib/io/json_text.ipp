@@ -53,8 +53,8 @@ QLIB_INLINE json_findings check_json(std::string_view text, const std::string& w
   detail::json_checker checker;
   found.syntax = detail::read_json(text, where, checker);
   for (std::string& key : checker.repeated)
-    found.duplicate_keys.push_back({error_kind::invalid_input, where, std::move(key), "the key appears more than once in its object",
-                                    "remove all but one"});
+    found.duplicate_keys.push_back(
+        {error_kind::invalid_input, where, std::move(key), "the key appears more than once in its object", "remove all but one"});
   return found;
 }
 

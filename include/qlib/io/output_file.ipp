@@ -40,10 +40,14 @@ QLIB_INLINE result<output_file> output_file::create(std::string path, std::uint6
 }
 
 QLIB_INLINE status output_file::check_range(std::uint64_t offset, std::size_t length, const char* action) const {
-  if (file_.get() < 0) return error{error_kind::run_failed, path_, {}, std::string{"cannot "} + action + ": the file is closed", {}};
+  if (file_.get() < 0)
+    return error{error_kind::run_failed, path_, {}, std::string{"cannot "} + action + ": the file is closed", {}};
   if (offset <= size_ && length <= size_ - offset) return {};
-  return error{error_kind::run_failed, path_, {},
-               "cannot " + detail::transfer_text(action, length, offset) + ": the file has " + std::to_string(size_) + " bytes", {}};
+  return error{error_kind::run_failed,
+               path_,
+               {},
+               "cannot " + detail::transfer_text(action, length, offset) + ": the file has " + std::to_string(size_) + " bytes",
+               {}};
 }
 
 QLIB_INLINE status output_file::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
@@ -95,7 +99,9 @@ QLIB_INLINE status require_free_space(const std::string& directory, std::uint64_
   const std::uint64_t available = info.f_bavail;
   // Counted in blocks: the product may exceed 64 bits on network file systems that report "unlimited".
   if (block == 0 || bytes / block + (bytes % block != 0) <= available) return {};
-  return error{error_kind::run_failed, directory, {},
+  return error{error_kind::run_failed,
+               directory,
+               {},
                std::to_string(bytes) + " bytes are needed, " + std::to_string(available * block) + " are free",
                "free space or choose another --save_path"};
 }
