@@ -7,6 +7,9 @@
 
 namespace qlib::inline v0 {
 
+/// The range of one value. -0 counts as 0, so that ranges do not depend on the order in which values are seen.
+inline range range_of_value(float v) { return std::isfinite(v) ? range{v + 0.0f, v + 0.0f} : range::undefined(); }
+
 /// The specification of every kernel: plain loops, one value at a time. Faster backends inherit from it, override what they
 /// improve, and are compared with it bit for bit (tests/conformance/backend_test.cpp).
 ///
@@ -30,8 +33,7 @@ struct scalar_backend {
     for (std::size_t r = 0; r < x.rows(); ++r)
       for (std::size_t c = 0; c < x.cols(); ++c) {
         range& seen = out[(r / shape.rows) * grid_cols + c / shape.cols];
-        const float v = qlib::to_float(x(r, c));
-        seen = join(seen, std::isfinite(v) ? range{v, v} : range::undefined());
+        seen = join(seen, range_of_value(qlib::to_float(x(r, c))));
       }
   }
 

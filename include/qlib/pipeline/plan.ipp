@@ -220,6 +220,9 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
     if (m.bias) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, tensors[m.bias->tensor].info.dtype, bias_type);
   }
   for (std::size_t i : layout.others) add_raw(i);
+  // A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.
+  if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr)
+    about.linears.push_back({.name = "lm_head", .quant_type = {}, .stage = 0, .listed_in_ignore = true});
   if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr && std::visit([](const auto& f) { return f.stores_tied_head; }, options.format))
     for (const matrix_module& m : layout.matrices)
       if (m.kind == module_class::embedding && m.name.ends_with("embed_tokens")) {

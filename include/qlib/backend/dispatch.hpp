@@ -1,0 +1,86 @@
+/// Kernels for the CPU that the program runs on, chosen once at run time. Only in qlib::compiled: one of its units compiles the
+/// kernels for every instruction set (backend/dispatch.ipp).
+#pragma once
+#include <qlib/backend/scalar.hpp>
+
+#include <string_view>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+/// The kernels that read one element type.
+template <Element T>
+struct element_kernels {
+  void (*to_float)(matrix_view<const T>, matrix_view<float>);
+  void (*ranges)(matrix_view<const T>, tile, std::span<range>);
+  void (*quantize)(matrix_view<const T>, const quant_spec&, const_qparams_view, matrix_view<std::int8_t>);
+};
+
+/// One instruction set's kernels, as plain function pointers: scalar_backend says what each does.
+struct kernel_table {
+  std::string_view isa;  ///< "scalar", "ssse3", "sse4", "avx2", "avx3" (AVX-512), "avx3_dl" (Ice Lake, Zen 4 and later)
+  element_kernels<float> f32;
+  element_kernels<bf16> b16;
+  element_kernels<f16> h16;
+  void (*dequantize)(matrix_view<const std::int8_t>, const quant_spec&, const_qparams_view, matrix_view<float>);
+  void (*pack_nibbles)(matrix_view<const std::int8_t>, std::uint8_t, matrix_view<std::uint8_t>);
+  void (*pack_nibble_rows)(matrix_view<const std::int8_t>, matrix_view<std::uint8_t>);
+
+  template <Element T>
+  const element_kernels<T>& of() const {
+    if constexpr (std::is_same_v<T, float>) return f32;
+    else if constexpr (std::is_same_v<T, bf16>) return b16;
+    else return h16;
+  }
+};
+
+/// Instruction sets in the library that this CPU runs, best first; "scalar" is always the last.
+std::vector<std::string_view> compiled_targets();
+
+/// The first of them.
+std::string_view chosen_target();
+
+/// The kernels of the chosen target.
+const kernel_table& best_kernels();
+
+/// The kernels of one instruction set; an error that lists the choices where it is unknown or this CPU lacks it.
+result<const kernel_table*> kernels_for(std::string_view isa);
+
+/// Runs the kernels of a table: by default the best for this CPU.
+struct native_backend : scalar_backend {
+  static constexpr std::string_view name = "native";
+
+  native_backend() : kernels_{&best_kernels()} {}
+  explicit native_backend(const kernel_table& kernels) : kernels_{&kernels} {}
+
+  /// The instruction set in use, as in kernel_table::isa.
+  std::string_view isa() const { return kernels_->isa; }
+
+  template <Element T>
+  void to_float(matrix_view<const T> x, matrix_view<float> out) const {
+    kernels_->of<T>().to_float(x, out);
+  }
+  template <Element T>
+  void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {
+    kernels_->of<T>().ranges(x, t, out);
+  }
+  template <Element T>
+  void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {
+    kernels_->of<T>().quantize(x, spec, q, codes);
+  }
+  void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) const {
+    kernels_->dequantize(codes, spec, q, out);
+  }
+  void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) const {
+    kernels_->pack_nibbles(codes, flip, bytes);
+  }
+  void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
+    kernels_->pack_nibble_rows(codes, bytes);
+  }
+
+ private:
+  const kernel_table* kernels_;
+};
+static_assert(Backend<native_backend>);
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,48 @@
+/// SIMD kernels for the instruction set that this translation unit is compiled for (-march). Needs Highway's headers, not its
+/// library. With GCC and no -march the static target is scalar code: there, run-time dispatch (backend/dispatch.hpp) is the fast one.
+///
+/// For -march=native and the like, define HWY_WANT_AVX3_DL and HWY_DISABLE_PCLMUL_AES, as qlib::highway does: without them Highway 1.0
+/// refuses some CPUs and takes SSSE3 for AVX2 on others.
+#pragma once
+#include <qlib/backend/highway-inl.hpp>
+
+namespace qlib::inline v0 {
+
+/// The target is in the type, and only this unit's target is defined, so that units compiled for different instruction sets never
+/// share a kernel.
+template <std::int64_t Target>
+struct basic_highway;
+
+template <>
+struct basic_highway<HWY_STATIC_TARGET> : scalar_backend {
+  static constexpr std::string_view name = "highway";
+
+#if QLIB_HIGHWAY_KERNELS
+  template <Element T>
+  void to_float(matrix_view<const T> x, matrix_view<float> out) const {
+    HWY_NAMESPACE::to_float(x, out);
+  }
+  template <Element T>
+  void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {
+    HWY_NAMESPACE::ranges(x, t, out);
+  }
+  template <Element T>
+  void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {
+    HWY_NAMESPACE::quantize(x, spec, q, codes);
+  }
+  void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) const {
+    HWY_NAMESPACE::dequantize(codes, spec, q, out);
+  }
+  void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) const {
+    HWY_NAMESPACE::pack_nibbles(codes, flip, bytes);
+  }
+  void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
+    HWY_NAMESPACE::pack_nibble_rows(codes, bytes);
+  }
+#endif
+};
+
+using highway_backend = basic_highway<HWY_STATIC_TARGET>;
+static_assert(Backend<highway_backend>);
+
+}  // namespace qlib::inline v0

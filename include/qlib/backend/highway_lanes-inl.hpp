@@ -1,0 +1,154 @@
+// Vectors that the kernels of one SIMD target share. Included once a target: the guard is Highway's toggle, not #pragma once.
+#if defined(QLIB_BACKEND_HIGHWAY_LANES_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef QLIB_BACKEND_HIGHWAY_LANES_INL
+#undef QLIB_BACKEND_HIGHWAY_LANES_INL
+#else
+#define QLIB_BACKEND_HIGHWAY_LANES_INL
+#endif
+
+#include <qlib/backend/scalar.hpp>
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <cstring>
+#include <type_traits>
+
+// Scalar code needs no kernels of its own, and these are written for vectors whose length the compiler knows.
+#undef QLIB_HIGHWAY_KERNELS
+#if HWY_TARGET == HWY_SCALAR || HWY_HAVE_SCALABLE
+#define QLIB_HIGHWAY_KERNELS 0
+#else
+#define QLIB_HIGHWAY_KERNELS 1
+
+HWY_BEFORE_NAMESPACE();
+namespace qlib::inline v0 {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr std::size_t lanes = HWY_LANES(float);
+constexpr std::size_t block = 4 * lanes;  ///< elements whose codes fill one vector of bytes
+using float_tag = hn::ScalableTag<float>;
+using i32_tag = hn::ScalableTag<std::int32_t>;
+using u32_tag = hn::ScalableTag<std::uint32_t>;
+using i16_tag = hn::ScalableTag<std::int16_t>;
+using u16_tag = hn::ScalableTag<std::uint16_t>;
+using i8_tag = hn::ScalableTag<std::int8_t>;
+using u8_tag = hn::ScalableTag<std::uint8_t>;
+using floats = hn::Vec<float_tag>;
+using ints = hn::Vec<i32_tag>;
+using shorts = hn::Vec<i16_tag>;
+using codes8 = hn::Vec<i8_tag>;
+
+/// 2 * lanes elements as f32. Elements come in order, but for bf16: there `first` has the even ones and `second` the odd ones, which
+/// costs one instruction a vector and is undone for nothing when the codes are narrowed.
+struct float_pair {
+  floats first, second;
+};
+
+template <class T>
+inline constexpr bool even_odd = std::is_same_v<T, bf16>;
+
+template <class T>
+HWY_INLINE float_pair load_pair(const T* x) {
+  const float_tag d;
+  if constexpr (std::is_same_v<T, float>) {
+    return {hn::LoadU(d, x), hn::LoadU(d, x + lanes)};
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    const u32_tag du;
+    const auto both = hn::BitCast(du, hn::LoadU(u16_tag{}, reinterpret_cast<const std::uint16_t*>(x)));
+    return {hn::BitCast(d, hn::ShiftLeft<16>(both)), hn::BitCast(d, hn::And(both, hn::Set(du, 0xffff0000u)))};
+  } else {
+    const hn::Rebind<hwy::float16_t, float_tag> dh;
+    const auto* halves = reinterpret_cast<const hwy::float16_t*>(x);
+    return {hn::PromoteTo(d, hn::LoadU(dh, halves)), hn::PromoteTo(d, hn::LoadU(dh, halves + lanes))};
+  }
+}
+
+/// Round to nearest even; the caller keeps |x| below 2^22. (hn::NearestInt pays for saturation.)
+HWY_INLINE ints nearest(floats x) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
+#if HWY_MAX_BYTES == 64
+  return ints{_mm512_cvtps_epi32(x.raw)};
+#elif HWY_MAX_BYTES == 32
+  return ints{_mm256_cvtps_epi32(x.raw)};
+#else
+  return ints{_mm_cvtps_epi32(x.raw)};
+#endif
+#else
+  const float_tag d;
+  const i32_tag di;
+  const floats shifted = hn::Add(x, hn::Set(d, 0x1.8p23f));  // integers lie one ulp apart there
+  return hn::Sub(hn::BitCast(di, shifted), hn::Set(di, 0x4b400000));
+#endif
+}
+
+// Narrowing two vectors into one. x86 does it within 128-bit blocks, and `in_order` puts the blocks right after the last step; other
+// targets concatenate.
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
+inline constexpr bool narrows_in_blocks = true;
+HWY_INLINE shorts narrow(ints a, ints b) { return hn::ReorderDemote2To(i16_tag{}, a, b); }
+#if HWY_MAX_BYTES == 64
+HWY_INLINE codes8 narrow_signed(shorts a, shorts b) { return codes8{_mm512_packs_epi16(a.raw, b.raw)}; }
+HWY_INLINE codes8 narrow_unsigned(shorts a, shorts b) { return codes8{_mm512_packus_epi16(a.raw, b.raw)}; }
+#elif HWY_MAX_BYTES == 32
+HWY_INLINE codes8 narrow_signed(shorts a, shorts b) { return codes8{_mm256_packs_epi16(a.raw, b.raw)}; }
+HWY_INLINE codes8 narrow_unsigned(shorts a, shorts b) { return codes8{_mm256_packus_epi16(a.raw, b.raw)}; }
+#else
+HWY_INLINE codes8 narrow_signed(shorts a, shorts b) { return codes8{_mm_packs_epi16(a.raw, b.raw)}; }
+HWY_INLINE codes8 narrow_unsigned(shorts a, shorts b) { return codes8{_mm_packus_epi16(a.raw, b.raw)}; }
+#endif
+#else
+inline constexpr bool narrows_in_blocks = false;
+HWY_INLINE shorts narrow(ints a, ints b) {
+  const hn::Half<i16_tag> dh;
+  return hn::Combine(i16_tag{}, hn::DemoteTo(dh, b), hn::DemoteTo(dh, a));
+}
+HWY_INLINE codes8 narrow_signed(shorts a, shorts b) {
+  const hn::Half<i8_tag> dh;
+  return hn::Combine(i8_tag{}, hn::DemoteTo(dh, b), hn::DemoteTo(dh, a));
+}
+HWY_INLINE codes8 narrow_unsigned(shorts a, shorts b) {
+  const hn::Half<u8_tag> dh;
+  return hn::BitCast(i8_tag{}, hn::Combine(u8_tag{}, hn::DemoteTo(dh, b), hn::DemoteTo(dh, a)));
+}
+#endif
+
+/// Puts the bytes of a vector in order that was narrowed once (shorts were in order) or twice (they were not).
+struct in_order {
+  decltype(hn::SetTableIndices(i32_tag{}, static_cast<const std::int32_t*>(nullptr))) order;
+
+  explicit HWY_INLINE in_order(bool twice) : order{hn::SetTableIndices(i32_tag{}, table(twice).lane)} {}
+
+  HWY_INLINE codes8 operator()(codes8 bytes) const {
+    if constexpr (!narrows_in_blocks || HWY_MAX_BYTES == 16) return bytes;
+    return hn::BitCast(i8_tag{}, hn::TableLookupLanes(hn::BitCast(i32_tag{}, bytes), order));
+  }
+
+ private:
+  struct lane_table {
+    std::int32_t lane[lanes];
+  };
+  static constexpr lane_table table(bool twice) {
+    constexpr std::size_t blocks = lanes / 4;
+    lane_table t{};
+    for (std::size_t i = 0; i < lanes; ++i) {
+      const std::size_t from = twice ? i % blocks * 4 + i / blocks : (i / 2 % blocks * 2 + i / 2 / blocks) * 2 + i % 2;
+      t.lane[i] = static_cast<std::int32_t>(from);
+    }
+    return t;
+  }
+};
+
+/// Asks for the `block` elements at x + ahead: a hint, which may point anywhere.
+template <class T>
+HWY_INLINE void prefetch_block(const T* x, std::size_t ahead) {
+  const auto from = reinterpret_cast<std::uintptr_t>(x) + ahead * sizeof(T);
+  for (std::size_t byte = 0; byte < block * sizeof(T); byte += 64) hwy::Prefetch(reinterpret_cast<const char*>(from + byte));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace qlib::inline v0
+HWY_AFTER_NAMESPACE();
+#endif  // QLIB_HIGHWAY_KERNELS
+#endif  // toggle
