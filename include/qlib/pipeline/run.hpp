@@ -35,12 +35,13 @@ struct run_report {
 
 struct run_options {
   std::string save_path;
-  std::vector<std::string> copied_files;  ///< names in the source directory, copied beside the weights
+  std::vector<std::string> copied_files = {};  ///< names in the source directory, copied beside the weights
   std::string device = "cpu";             ///< "cpu" or "cpu:<isa>": which kernels
   std::size_t threads = 1;
   bool resume = false, overwrite = false;
   bool measure_error = false;             ///< dequantize what was written and compare: a second pass over the cached chunk
-  std::function<void(const progress&)> on_progress;
+  bool discard_output = false;            ///< make all bytes and write none: how fast the machine quantizes
+  std::function<void(const progress&)> on_progress = {};
 };
 
 /// The folder beside `save_path` that a run works in, and that a killed run leaves.

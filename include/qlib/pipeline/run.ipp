@@ -398,7 +398,8 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     const chunk& c = chunks[task];
     const work_item& item = plan.items[c.item];
     if (!done[task]) {
-      const auto emit = [&](std::size_t slot, std::uint64_t offset, std::span<const std::byte> bytes) {
+      const auto emit = [&](std::size_t slot, std::uint64_t offset, std::span<const std::byte> bytes) -> status {
+        if (options.discard_output) return {};
         return files[plan.slots[slot].file].write_at(plan.slots[slot].offset + offset, bytes);
       };
       status s = makers[worker].make(backend, c, emit, options.measure_error ? &sums[task] : nullptr);
@@ -423,6 +424,10 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     return *std::move(first_error);
   }
 
+  if (options.discard_output) {
+    fs::remove_all(work, ec);
+    return report;
+  }
   std::size_t at = 0;
   for (std::size_t i = 0; i < plan.items.size(); ++i) {
     detail::error_sums total;
