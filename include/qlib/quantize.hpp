@@ -70,7 +70,7 @@ result<quantized_matrix> quantize(matrix_view<T> weight, const Spec& spec_like, 
   static_assert(Element<E>, "quantize needs float, qlib::bf16 or qlib::f16 elements");
   if constexpr (StaticSpec<Spec>) P::template check<Spec>();
   const quant_spec spec = spec_like;
-  pipeline<O, S, R, P, B> stages;
+  pipeline<O, S, R, P, B> stages{};
   if (status s = stages.packer.accepts(spec, weight.rows(), weight.cols()); !s) return std::move(s).error();
   if (spec.granularity.rows == 1 && spec.granularity.cols > 1 && weight.cols() % spec.granularity.cols != 0)
     return error{.subject = "weight",

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <thread>
 
@@ -27,7 +28,9 @@ std::uint64_t peak_rss_bytes() {
 /// One line that is redrawn on a terminal, or a plain line a layer elsewhere.
 class progress_line {
  public:
-  explicit progress_line(bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {}
+  progress_line(const quantization_plan& plan, bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {
+    for (const work_item& item : plan.items) ++left_in_layer_[std::string{layer_of(item.name)}];
+  }
 
   void operator()(const progress& p) {
     if (quiet_) return;
@@ -43,8 +46,7 @@ class progress_line {
       if (p.items_done == p.items) fmt::print(stderr, "\r\x1b[K");
     } else {
       const std::string_view layer = layer_of(p.item);
-      if (!p.item_finished || layer == layer_) return;
-      layer_ = layer;
+      if (!p.item_finished || --left_in_layer_[std::string{layer}] > 0) return;
       fmt::print(stderr, "qlib: {}/{} {} {}/s eta {:.0f}s\n", p.items_done, p.items, layer, size_text(rate), eta);
     }
     std::fflush(stderr);
@@ -63,7 +65,7 @@ class progress_line {
 
   bool quiet_, terminal_;
   clock::time_point start_ = clock::now(), drawn_{};
-  std::string layer_;
+  std::map<std::string, std::size_t> left_in_layer_;
 };
 
 int run(const quant_options& o) {
@@ -87,7 +89,7 @@ int run(const quant_options& o) {
     if (!o.common.quiet) fmt::print(stderr, "qlib: dry run: {} layers would be quantized, {} written\n", p.plan.quantized, size_text(static_cast<double>(p.plan.output_bytes)));
     return exit_done;
   }
-  progress_line line{o.common.quiet};
+  progress_line line{p.plan, o.common.quiet};
   options.on_progress = [&](const progress& state) { line(state); };
   auto done = run_plan(p.source, p.plan, options);
   if (!done) return report_error(done.error());

@@ -1,6 +1,7 @@
 #include "quant_options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <qlib/backend/device.hpp>
 #include <qlib/io/file.hpp>
 #include <qlib/recipe/yaml.hpp>
 
@@ -81,8 +82,7 @@ errors prepare(const quant_options& o, prepared& out) {
   if (o.part_file_size >= 0) options.part_bytes = static_cast<std::uint64_t>(o.part_file_size * 1073741824.0);
   else if (out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
-  if (o.device != "cpu" && !o.device.starts_with("cpu:"))
-    found.push_back({.where = "--device", .subject = o.device, .problem = "is not built", .remedy = "use cpu"});
+  if (auto backend = backend_for_device(o.device); !backend) found.push_back(std::move(backend).error());
 
   errors model = checkpoint::open(o.model_path, out.source);
   const bool readable = model.empty();

@@ -49,6 +49,24 @@ struct float_pair {
 template <class T>
 inline constexpr bool even_odd = std::is_same_v<T, bf16>;
 
+/// `lanes` halves as f32, with scalar to_float's bits for NaN too: integer arithmetic only (Highway's emulation for old CPUs loses
+/// infinities, and instructions quieten signalling NaN).
+HWY_INLINE floats widen_halves(const f16* x) {
+  const float_tag d;
+  const u32_tag du;
+  const hn::Rebind<std::uint16_t, u32_tag> dh;
+  const auto bits = hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(x)));
+  const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffu)), rebias = hn::Set(du, 112u << 23);
+  const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), rebias);
+  const auto special = hn::Add(normal, rebias);  // exponent 31 becomes 255
+  const auto small = hn::ConvertTo(d, hn::BitCast(i32_tag{}, magnitude));
+  const auto subnormal = hn::BitCast(du, hn::Mul(small, hn::Set(d, 0x1p-24f)));
+  const auto signed_magnitude = hn::BitCast(i32_tag{}, magnitude);
+  const auto finite = hn::IfThenElse(hn::RebindMask(du, hn::Lt(signed_magnitude, hn::Set(i32_tag{}, 0x0400))), subnormal, normal);
+  const auto all = hn::IfThenElse(hn::RebindMask(du, hn::Gt(signed_magnitude, hn::Set(i32_tag{}, 0x7bff))), special, finite);
+  return hn::BitCast(d, hn::Or(all, hn::ShiftLeft<16>(hn::Xor(bits, magnitude))));
+}
+
 template <class T>
 HWY_INLINE float_pair load_pair(const T* x) {
   const float_tag d;
@@ -59,9 +77,13 @@ HWY_INLINE float_pair load_pair(const T* x) {
     const auto both = hn::BitCast(du, hn::LoadU(u16_tag{}, reinterpret_cast<const std::uint16_t*>(x)));
     return {hn::BitCast(d, hn::ShiftLeft<16>(both)), hn::BitCast(d, hn::And(both, hn::Set(du, 0xffff0000u)))};
   } else {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32 && !defined(HWY_DISABLE_F16C)
     const hn::Rebind<hwy::float16_t, float_tag> dh;
     const auto* halves = reinterpret_cast<const hwy::float16_t*>(x);
     return {hn::PromoteTo(d, hn::LoadU(dh, halves)), hn::PromoteTo(d, hn::LoadU(dh, halves + lanes))};
+#else
+    return {widen_halves(x), widen_halves(x + lanes)};
+#endif
   }
 }
 

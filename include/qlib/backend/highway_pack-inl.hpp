@@ -13,27 +13,19 @@ HWY_BEFORE_NAMESPACE();
 namespace qlib::inline v0 {
 namespace HWY_NAMESPACE {
 
-/// `lanes` elements as f32, in order. A signalling NaN of f16 is the one value that instructions would change: it takes the scalar way.
+/// `lanes` elements as f32, in order.
 template <class T>
 HWY_INLINE void widen(const T* x, float* out) {
   const float_tag d;
-  const u32_tag du;
   if constexpr (std::is_same_v<T, float>) {
     hn::StoreU(hn::LoadU(d, x), d, out);
-  } else {
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    const u32_tag du;
     const hn::Rebind<std::uint16_t, u32_tag> dh;
     const auto bits = hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(x)));
-    if constexpr (std::is_same_v<T, bf16>) {
-      hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(bits)), d, out);
-    } else {
-      const auto infinity = hn::Set(du, 0x7c00u);
-      if (hn::AllFalse(du, hn::Eq(hn::And(bits, infinity), infinity))) {
-        const hn::Rebind<hwy::float16_t, float_tag> df16;
-        hn::StoreU(hn::PromoteTo(d, hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(x))), d, out);
-      } else {
-        for (std::size_t i = 0; i < lanes; ++i) out[i] = qlib::to_float(x[i]);
-      }
-    }
+    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(bits)), d, out);
+  } else {
+    hn::StoreU(widen_halves(x), d, out);
   }
 }
 

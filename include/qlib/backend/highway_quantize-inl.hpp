@@ -90,7 +90,7 @@ HWY_INLINE ints codes_of(floats x, const broadcast& p) {
     if constexpr (Kind == code_kind::asymmetric) y = hn::Add(y, p.zero);
     y = hn::Min(p.high, hn::Max(p.low, y));
   }
-  if constexpr (Kind == code_kind::e4m3) return e4m3_codes(y);
+  if constexpr (Kind == code_kind::e4m3) return e4m3_codes(hn::IfThenElse(hn::IsNaN(x), x, y));  // Min and Max may lose NaN
   return nearest(y);
 }
 

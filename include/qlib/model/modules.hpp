@@ -54,7 +54,7 @@ struct model_layout {
   bool tied_embeddings = false;
   dtype run_dtype = dtype::f32;          ///< config.json's torch_dtype or dtype
   std::vector<matrix_module> matrices;   ///< in model order
-  std::vector<std::size_t> others;       ///< tensor indices
+  std::vector<std::size_t> others;       ///< tensor indices, in model order
 };
 
 /// Reads config.json and the tensor names of `source`. Finds every matrix, unpacks stacked experts, pairs block-fp8 weights with

@@ -210,6 +210,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     const bool ah = a.kind == module_class::head, bh = b.kind == module_class::head;
     return ah != bh ? bh : natural_less(a.name, b.name);
   });
+  std::stable_sort(layout.others.begin(), layout.others.end(),
+                   [&](std::size_t a, std::size_t b) { return natural_less(tensors[a].info.name, tensors[b].info.name); });
   if (found.empty()) out = std::move(layout);
   return found;
 }

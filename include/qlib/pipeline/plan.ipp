@@ -173,8 +173,10 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
     if (chosen[i]) unpacked.insert(layout.matrices[i].weight.tensor);
   }
   std::set<std::size_t> whole;  // stacked tensors already copied
+  auto other = layout.others.begin();
   for (std::size_t i = 0; i < layout.matrices.size(); ++i) {
     const matrix_module& m = layout.matrices[i];
+    for (; other != layout.others.end() && (m.kind == module_class::head || natural_less(tensors[*other].info.name, m.name)); ++other) add_raw(*other);
     const std::size_t tensor = m.weight.tensor;
     const bool is_linear = m.kind == module_class::linear || m.kind == module_class::head;
     if (!chosen[i]) {
@@ -219,7 +221,7 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
     ++plan.quantized;
     if (m.bias) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, tensors[m.bias->tensor].info.dtype, bias_type);
   }
-  for (std::size_t i : layout.others) add_raw(i);
+  for (; other != layout.others.end(); ++other) add_raw(*other);
   // A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.
   if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr)
     about.linears.push_back({.name = "lm_head", .quant_type = {}, .stage = 0, .listed_in_ignore = true});

@@ -1,5 +1,5 @@
 #pragma once
-#include <qlib/backend/native.hpp>
+#include <qlib/backend/device.hpp>
 #include <qlib/core/buffer.hpp>
 #include <qlib/core/parallel.hpp>
 #include <qlib/io/checksum.hpp>
@@ -66,6 +66,12 @@ class chunk_maker {
       case dtype::f16: return make_matrix<f16>(backend, item, c, emit, sums);
       default: return make_matrix<float>(backend, item, c, emit, sums);
     }
+  }
+
+  /// Copies mapped bytes to memory, as a write would read them; made bytes are in memory already.
+  status keep(std::span<const std::byte> bytes) {
+    if (bytes.data() != packed_.data() && bytes.size() > side_.size()) std::memcpy(room(loaded_, bytes.size()), bytes.data(), bytes.size());
+    return {};
   }
 
   /// Gives back the source pages of a finished chunk.
@@ -353,6 +359,9 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     nothing_left.chunks = nothing_left.resumed_chunks = cut_into_chunks(plan).size();
     return nothing_left;
   }
+  const auto device = backend_for_device(options.device);
+  if (!device) return device.error();
+  const native_backend& backend = *device;
   const auto failed = [&](std::string what, const std::error_code& why) {
     return error{.kind = error_kind::run_failed, .where = work, .problem = std::move(what) + ": " + why.message(), .remedy = "mend it and rerun with --resume"};
   };
@@ -392,14 +401,13 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   const std::size_t threads = std::max<std::size_t>(1, std::min(options.threads, chunks.size()));
   std::deque<detail::chunk_maker> makers;  // not a vector: they own buffers and stay where they are
   for (std::size_t i = 0; i < threads; ++i) makers.emplace_back(source, plan);
-  const native_backend backend{};
 
   const bool complete = parallel_for(chunks.size(), threads, [&](std::size_t worker, std::size_t task) {
     const chunk& c = chunks[task];
     const work_item& item = plan.items[c.item];
     if (!done[task]) {
       const auto emit = [&](std::size_t slot, std::uint64_t offset, std::span<const std::byte> bytes) -> status {
-        if (options.discard_output) return {};
+        if (options.discard_output) return makers[worker].keep(bytes);
         return files[plan.slots[slot].file].write_at(plan.slots[slot].offset + offset, bytes);
       };
       status s = makers[worker].make(backend, c, emit, options.measure_error ? &sums[task] : nullptr);
