@@ -35,6 +35,7 @@ std::string size_text(double bytes);
 void declare_quant(CLI::App& app, int& exit_code);
 void declare_plan(CLI::App& app, int& exit_code);
 void declare_inspect(CLI::App& app, int& exit_code);
+void declare_verify(CLI::App& app, int& exit_code);
 void declare_devices(CLI::App& app, int& exit_code);
 
 }  // namespace qlib::program

@@ -65,7 +65,17 @@ int main(int argc, char** argv) {
   declare_quant(app, code);
   declare_plan(app, code);
   declare_inspect(app, code);
+  declare_verify(app, code);
   declare_devices(app, code);
+  if (argc > 1 && argv[1][0] != '-') {
+    std::string known;
+    bool found = false;
+    for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; })) {
+      known += (known.empty() ? "" : ", ") + c->get_name();
+      found = found || c->get_name() == argv[1];
+    }
+    if (!found) return report_error({.where = argv[1], .problem = "is not a command", .remedy = "use one of " + known});
+  }
   try {
     app.parse(normalized(argc, argv));
   } catch (const CLI::Success& e) {

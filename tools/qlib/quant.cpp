@@ -8,7 +8,6 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <thread>
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -76,7 +75,7 @@ int run(const quant_options& o) {
   options.save_path = o.save_path;
   options.copied_files = p.copied_files;
   options.device = o.device;
-  options.threads = o.threads ? o.threads : std::max(1u, std::thread::hardware_concurrency());
+  options.threads = thread_count(o);
   options.resume = o.resume;
   options.overwrite = o.overwrite;
   options.measure_error = o.common.json || !o.report.empty();

@@ -10,6 +10,30 @@
 
 namespace qlib::program {
 
+static bool truth(std::string text, bool& out) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
+  out = text == "true" || text == "1" || text.empty();
+  return out || text == "false" || text == "0";
+}
+
+std::size_t thread_count(const quant_options& options) {
+  return options.threads ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+}
+
+/// A boolean as msModelSlim's users write it: alone, or with True, False, true, false, 1 or 0 behind it.
+static void add_boolean(CLI::App& c, const std::string& name, bool& value, const std::string& help) {
+  c.add_option_function<std::string>(
+       name,
+       [&value, name](const std::string& text) {
+         if (!truth(text, value)) throw CLI::ValidationError(name, text + " is neither True nor False");
+       },
+       help)
+      ->expected(0, 1)
+      ->default_str("True")
+      ->type_name("")
+      ->trigger_on_parse();
+}
+
 void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   add_common_options(c, o.common);
   c.add_option("--model_path", o.model_path, "Hugging Face checkpoint: config.json, safetensors, tokenizer")->required();
@@ -25,7 +49,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--a_bit", o.flags.a_bit, "bits of an activation: 8, or 16 for float");
   c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
   c.add_option("--group_size", o.flags.group_size, "input features that share a scale");
-  c.add_flag("--is_dynamic{true}", o.flags.is_dynamic, "activations are quantized at run time, per token");
+  add_boolean(c, "--is_dynamic", o.flags.is_dynamic, "activations are quantized at run time, per token");
   c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas")->delimiter(',');
   c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>")->delimiter(',');
   c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>")->delimiter(',');
@@ -33,17 +57,11 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--rounder", o.flags.rounder, "how codes are chosen: rtn");
   c.add_option("--part_file_size", o.part_file_size, "largest weight file, GiB; 0: one file");
   c.add_option("--threads", o.threads, "worker threads; the result does not depend on it (default: all cores)");
-  c.add_flag("--trust_remote_code{true}", o.trust_remote_code, "copy *.py files of the checkpoint; nothing of it is ever run");
-  c.add_flag("--resume{true}", o.resume, "continue a run that was interrupted");
-  c.add_flag("--overwrite{true}", o.overwrite, "replace what is at save_path");
-  c.add_flag("--dry_run{true}", o.dry_run, "check everything, write nothing");
+  add_boolean(c, "--trust_remote_code", o.trust_remote_code, "copy *.py files of the checkpoint; nothing of it is ever run");
+  add_boolean(c, "--resume", o.resume, "continue a run that was interrupted");
+  add_boolean(c, "--overwrite", o.overwrite, "replace what is at save_path");
+  add_boolean(c, "--dry_run", o.dry_run, "check everything, write nothing");
   c.add_option("--report", o.report, "write the report, as JSON, to this file");
-}
-
-static bool truth(std::string text, bool& out) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
-  out = text == "true" || text == "1" || text.empty();
-  return out || text == "false" || text == "0";
 }
 
 errors prepare(const quant_options& o, prepared& out) {
@@ -53,8 +71,8 @@ errors prepare(const quant_options& o, prepared& out) {
   quant_flags flags = o.flags;
   if (!o.w_sym.empty()) {
     bool value = true;
-    if (!truth(o.w_sym, value)) found.push_back({.where = "--w_sym", .subject = o.w_sym, .problem = "is neither True nor False", .remedy = "use one of them"});
-    flags.w_sym = value;
+    if (truth(o.w_sym, value)) flags.w_sym = value;
+    else found.push_back({.where = "--w_sym", .subject = o.w_sym, .problem = "is neither True nor False", .remedy = "use one of them"});
   }
   if (o.config_path.empty()) {
     append(recipe_from_flags(flags, out.recipe));

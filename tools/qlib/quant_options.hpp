@@ -29,6 +29,9 @@ struct prepared {
 
 void add_quant_options(CLI::App& command, quant_options& options, bool needs_save_path);
 
+/// --threads, or all cores.
+std::size_t thread_count(const quant_options& options);
+
 /// Reads and checks everything but weights. All errors at once.
 errors prepare(const quant_options& options, prepared& out);
 

@@ -8,12 +8,13 @@
 
 namespace qlib::inline v0 {
 
-/// The kernels that read one element type.
+/// The kernels that read one element type. The last argument of those that write codes or bytes: they are not read soon, so write them
+/// past the caches.
 template <Element T>
 struct element_kernels {
   void (*to_float)(matrix_view<const T>, matrix_view<float>);
   void (*ranges)(matrix_view<const T>, tile, std::span<range>);
-  void (*quantize)(matrix_view<const T>, const quant_spec&, const_qparams_view, matrix_view<std::int8_t>);
+  void (*quantize)(matrix_view<const T>, const quant_spec&, const_qparams_view, matrix_view<std::int8_t>, bool);
 };
 
 /// One instruction set's kernels, as plain function pointers: scalar_backend says what each does.
@@ -22,9 +23,10 @@ struct kernel_table {
   element_kernels<float> f32;
   element_kernels<bf16> b16;
   element_kernels<f16> h16;
+  void (*solve_qparams)(std::span<const range>, const quant_spec&, qparams_view);
   void (*dequantize)(matrix_view<const std::int8_t>, const quant_spec&, const_qparams_view, matrix_view<float>);
-  void (*pack_nibbles)(matrix_view<const std::int8_t>, std::uint8_t, matrix_view<std::uint8_t>);
-  void (*pack_nibble_rows)(matrix_view<const std::int8_t>, matrix_view<std::uint8_t>);
+  void (*pack_nibbles)(matrix_view<const std::int8_t>, std::uint8_t, matrix_view<std::uint8_t>, bool);
+  void (*pack_nibble_rows)(matrix_view<const std::int8_t>, matrix_view<std::uint8_t>, bool);
 
   template <Element T>
   const element_kernels<T>& of() const {
@@ -56,6 +58,13 @@ struct native_backend : scalar_backend {
   /// The instruction set in use, as in kernel_table::isa.
   std::string_view isa() const { return kernels_->isa; }
 
+  /// The same kernels, for codes and bytes that are not read soon: they go past the caches.
+  native_backend streaming() const {
+    native_backend b = *this;
+    b.streams_ = true;
+    return b;
+  }
+
   template <Element T>
   void to_float(matrix_view<const T> x, matrix_view<float> out) const {
     kernels_->of<T>().to_float(x, out);
@@ -64,22 +73,24 @@ struct native_backend : scalar_backend {
   void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {
     kernels_->of<T>().ranges(x, t, out);
   }
+  void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) const { kernels_->solve_qparams(seen, spec, out); }
   template <Element T>
   void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {
-    kernels_->of<T>().quantize(x, spec, q, codes);
+    kernels_->of<T>().quantize(x, spec, q, codes, streams_);
   }
   void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) const {
     kernels_->dequantize(codes, spec, q, out);
   }
   void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) const {
-    kernels_->pack_nibbles(codes, flip, bytes);
+    kernels_->pack_nibbles(codes, flip, bytes, streams_);
   }
   void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
-    kernels_->pack_nibble_rows(codes, bytes);
+    kernels_->pack_nibble_rows(codes, bytes, streams_);
   }
 
  private:
   const kernel_table* kernels_;
+  bool streams_ = false;
 };
 static_assert(Backend<native_backend>);
 

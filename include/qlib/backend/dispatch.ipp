@@ -37,6 +37,7 @@ inline constexpr kernel_table kernels{
     {to_float<float>, ranges<float>, quantize<float>},
     {to_float<bf16>, ranges<bf16>, quantize<bf16>},
     {to_float<f16>, ranges<f16>, quantize<f16>},
+    solve_qparams,
     dequantize,
     pack_nibbles,
     pack_nibble_rows,
@@ -57,20 +58,21 @@ template <Element T>
 constexpr element_kernels<T> scalar_kernels() {
   return {[](matrix_view<const T> x, matrix_view<float> out) { scalar_backend{}.to_float(x, out); },
           [](matrix_view<const T> x, tile t, std::span<range> out) { scalar_backend{}.ranges(x, t, out); },
-          [](matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) {
+          [](matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes, bool) {
             scalar_backend{}.quantize(x, spec, q, codes);
           }};
 }
 
 inline constexpr kernel_table scalar_table{
     "scalar", scalar_kernels<float>(), scalar_kernels<bf16>(), scalar_kernels<f16>(),
+    [](std::span<const range> seen, const quant_spec& spec, qparams_view out) { scalar_backend{}.solve_qparams(seen, spec, out); },
     [](matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) {
       scalar_backend{}.dequantize(codes, spec, q, out);
     },
-    [](matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) {
+    [](matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes, bool) {
       scalar_backend{}.pack_nibbles(codes, flip, bytes);
     },
-    [](matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) { scalar_backend{}.pack_nibble_rows(codes, bytes); },
+    [](matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes, bool) { scalar_backend{}.pack_nibble_rows(codes, bytes); },
 };
 
 struct compiled_table {

@@ -18,6 +18,13 @@ struct basic_highway<HWY_STATIC_TARGET> : scalar_backend {
   static constexpr std::string_view name = "highway";
 
 #if QLIB_HIGHWAY_KERNELS
+  /// The same kernels, for codes and bytes that are not read soon: they go past the caches.
+  basic_highway streaming() const {
+    basic_highway b = *this;
+    b.streams_ = true;
+    return b;
+  }
+
   template <Element T>
   void to_float(matrix_view<const T> x, matrix_view<float> out) const {
     HWY_NAMESPACE::to_float(x, out);
@@ -26,19 +33,23 @@ struct basic_highway<HWY_STATIC_TARGET> : scalar_backend {
   void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {
     HWY_NAMESPACE::ranges(x, t, out);
   }
+  void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) const { HWY_NAMESPACE::solve_qparams(seen, spec, out); }
   template <Element T>
   void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {
-    HWY_NAMESPACE::quantize(x, spec, q, codes);
+    HWY_NAMESPACE::quantize(x, spec, q, codes, streams_);
   }
   void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) const {
     HWY_NAMESPACE::dequantize(codes, spec, q, out);
   }
   void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) const {
-    HWY_NAMESPACE::pack_nibbles(codes, flip, bytes);
+    HWY_NAMESPACE::pack_nibbles(codes, flip, bytes, streams_);
   }
   void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
-    HWY_NAMESPACE::pack_nibble_rows(codes, bytes);
+    HWY_NAMESPACE::pack_nibble_rows(codes, bytes, streams_);
   }
+
+ private:
+  bool streams_ = false;
 #endif
 };
 

@@ -16,7 +16,7 @@
 
 // Scalar code needs no kernels of its own, and these are written for vectors whose length the compiler knows.
 #undef QLIB_HIGHWAY_KERNELS
-#if HWY_TARGET == HWY_SCALAR || HWY_HAVE_SCALABLE
+#if HWY_TARGET == HWY_SCALAR || HWY_HAVE_SCALABLE || (HWY_MAX_BYTES > 16 && !HWY_ARCH_X86)
 #define QLIB_HIGHWAY_KERNELS 0
 #else
 #define QLIB_HIGHWAY_KERNELS 1
@@ -41,7 +41,7 @@ using shorts = hn::Vec<i16_tag>;
 using codes8 = hn::Vec<i8_tag>;
 
 /// 2 * lanes elements as f32. Elements come in order, but for bf16: there `first` has the even ones and `second` the odd ones, which
-/// costs one instruction a vector and is undone for nothing when the codes are narrowed.
+/// costs one instruction a vector, and `in_order` puts the codes right.
 struct float_pair {
   floats first, second;
 };
@@ -87,7 +87,13 @@ HWY_INLINE float_pair load_pair(const T* x) {
   }
 }
 
-/// Round to nearest even; the caller keeps |x| below 2^22. (hn::NearestInt pays for saturation.)
+/// Round to nearest even, for x in [-2^22, 2^22]; below that and for NaN x86 gives a large negative number or the smallest, which saves a
+/// clamp. (hn::NearestInt pays for saturation.)
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
+inline constexpr bool low_overflow_is_lowest = true;
+#else
+inline constexpr bool low_overflow_is_lowest = false;
+#endif
 HWY_INLINE ints nearest(floats x) {
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
 #if HWY_MAX_BYTES == 64
@@ -105,10 +111,9 @@ HWY_INLINE ints nearest(floats x) {
 #endif
 }
 
-// Narrowing two vectors into one. x86 does it within 128-bit blocks, and `in_order` puts the blocks right after the last step; other
-// targets concatenate.
+// Narrowing two vectors into one, saturating. x86 does it within 128-bit blocks, and `in_order` puts the blocks right after the last
+// step; other targets concatenate, which is the same where a vector is one block.
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
-inline constexpr bool narrows_in_blocks = true;
 HWY_INLINE shorts narrow(ints a, ints b) { return hn::ReorderDemote2To(i16_tag{}, a, b); }
 #if HWY_MAX_BYTES == 64
 HWY_INLINE codes8 narrow_signed(shorts a, shorts b) { return codes8{_mm512_packs_epi16(a.raw, b.raw)}; }
@@ -121,7 +126,6 @@ HWY_INLINE codes8 narrow_signed(shorts a, shorts b) { return codes8{_mm_packs_ep
 HWY_INLINE codes8 narrow_unsigned(shorts a, shorts b) { return codes8{_mm_packus_epi16(a.raw, b.raw)}; }
 #endif
 #else
-inline constexpr bool narrows_in_blocks = false;
 HWY_INLINE shorts narrow(ints a, ints b) {
   const hn::Half<i16_tag> dh;
   return hn::Combine(i16_tag{}, hn::DemoteTo(dh, b), hn::DemoteTo(dh, a));
@@ -136,38 +140,71 @@ HWY_INLINE codes8 narrow_unsigned(shorts a, shorts b) {
 }
 #endif
 
-/// Puts the bytes of a vector in order that was narrowed once (shorts were in order) or twice (they were not).
-struct in_order {
-  decltype(hn::SetTableIndices(i32_tag{}, static_cast<const std::int32_t*>(nullptr))) order;
+/// How the bytes of a vector came to be, which tells how to put them in order.
+enum class narrowed {
+  once,      ///< from two vectors of shorts in order
+  twice,     ///< from four vectors of ints in order
+  even_odd,  ///< from two pairs of ints, each pair the even and the odd elements
+};
 
-  explicit HWY_INLINE in_order(bool twice) : order{hn::SetTableIndices(i32_tag{}, table(twice).lane)} {}
+template <narrowed How>
+class in_order {
+  static constexpr std::size_t blocks = lanes / 4;
+  struct lane_table {
+    std::int32_t from[lanes];
+  };
+  static constexpr lane_table table() {
+    lane_table t{};
+    for (std::size_t i = 0; i < lanes; ++i)
+      t.from[i] = static_cast<std::int32_t>(How == narrowed::twice ? i % blocks * 4 + i / blocks : (i / 2 % blocks * 2 + i / 2 / blocks) * 2 + i % 2);
+    return t;
+  }
+  decltype(hn::SetTableIndices(i32_tag{}, static_cast<const std::int32_t*>(nullptr))) order_;
+  codes8 interleave_;
 
-  HWY_INLINE codes8 operator()(codes8 bytes) const {
-    if constexpr (!narrows_in_blocks || HWY_MAX_BYTES == 16) return bytes;
-    return hn::BitCast(i8_tag{}, hn::TableLookupLanes(hn::BitCast(i32_tag{}, bytes), order));
+ public:
+  HWY_INLINE in_order() : order_{hn::SetTableIndices(i32_tag{}, table().from)} {
+    HWY_ALIGN static constexpr std::int8_t pairs[16] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
+    interleave_ = hn::LoadDup128(i8_tag{}, pairs);
   }
 
- private:
-  struct lane_table {
-    std::int32_t lane[lanes];
-  };
-  static constexpr lane_table table(bool twice) {
-    constexpr std::size_t blocks = lanes / 4;
-    lane_table t{};
-    for (std::size_t i = 0; i < lanes; ++i) {
-      const std::size_t from = twice ? i % blocks * 4 + i / blocks : (i / 2 % blocks * 2 + i / 2 / blocks) * 2 + i % 2;
-      t.lane[i] = static_cast<std::int32_t>(from);
-    }
-    return t;
+  HWY_INLINE codes8 operator()(codes8 bytes) const {
+    if constexpr (How == narrowed::even_odd) bytes = hn::TableLookupBytes(bytes, interleave_);
+    if constexpr (HWY_MAX_BYTES == 16) return bytes;
+    else return hn::BitCast(i8_tag{}, hn::TableLookupLanes(hn::BitCast(i32_tag{}, bytes), order_));
   }
 };
 
-/// Asks for the `block` elements at x + ahead: a hint, which may point anywhere.
-template <class T>
-HWY_INLINE void prefetch_block(const T* x, std::size_t ahead) {
-  const auto from = reinterpret_cast<std::uintptr_t>(x) + ahead * sizeof(T);
-  for (std::size_t byte = 0; byte < block * sizeof(T); byte += 64) hwy::Prefetch(reinterpret_cast<const char*>(from + byte));
+/// Prefetches the strip that will be processed after this one, which lies behind it: its first half while this one is ranged, its second
+/// half while it is quantized, so that memory never idles. A hint: past the matrix's end it does no harm. More than 128 KiB is not a strip.
+class next_strip {
+ public:
+  enum class half { first, second };
+
+  template <class T>
+  HWY_INLINE next_strip(matrix_view<const T> x, half h)
+      : distance_{x.rows() * x.stride() * sizeof(T)}, offset_{h == half::first ? 0 : x.cols() * sizeof(T) / 2} {
+    if (distance_ > (std::size_t{128} << 10)) distance_ = offset_ = 0;
+  }
+
+  /// The lines that belong to `bytes` bytes of a row, `done` bytes after its start.
+  HWY_INLINE void prefetch(const void* row, std::size_t done, std::size_t bytes) const {
+    const std::uintptr_t from = reinterpret_cast<std::uintptr_t>(row) + distance_ + offset_ + done / 2;
+    for (std::size_t b = 0; b < bytes / 2; b += 64) hwy::Prefetch(reinterpret_cast<const char*>(from + b));
+  }
+
+ private:
+  std::size_t distance_, offset_;
+};
+
+/// One vector to `out`. A streaming store goes past the caches: for output that is not read soon; it needs an aligned address.
+template <bool Streams, class D, class V>
+HWY_INLINE void store(V v, D d, hn::TFromD<D>* out) {
+  if constexpr (Streams) hn::Stream(v, d, out);
+  else hn::StoreU(v, d, out);
 }
+
+HWY_INLINE bool is_aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % HWY_MAX_BYTES == 0; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace qlib::inline v0

@@ -52,40 +52,58 @@ HWY_INLINE shorts join_nibbles(const std::int8_t* codes, shorts flips) {
   return hn::Xor(hn::BitCast(i16_tag{}, both), flips);
 }
 
-inline void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) {
+/// The bytes of whole blocks of a row of n codes, at most `width` bytes; returns how many.
+template <bool Streams>
+HWY_INLINE std::size_t pack_blocks(const std::int8_t* codes, std::size_t n, shorts flips, std::uint8_t* bytes, std::size_t width) {
+  const in_order<narrowed::once> order;
+  const u8_tag d;
+  std::size_t j = 0;
+  for (; 2 * (j + block) <= n && j + block <= width; j += block) {
+    const shorts a = join_nibbles(codes + 2 * j, flips), b = join_nibbles(codes + 2 * j + block, flips);
+    store<Streams>(hn::BitCast(d, order(narrow_unsigned(a, b))), d, bytes + j);
+  }
+  return j;
+}
+
+/// `streams`: the bytes are not read soon, keep them out of the caches.
+inline void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes, bool streams = false) {
   const bool one_row = codes.cols() % 2 == 0 && codes.stride() == codes.cols() && bytes.stride() == bytes.cols() && bytes.cols() == codes.cols() / 2;
   const std::size_t rows = one_row ? (codes.rows() > 0 ? 1 : 0) : codes.rows();
   const std::size_t n = one_row ? codes.size() : codes.cols(), width = one_row ? bytes.size() : bytes.cols();
   const shorts flips = hn::Set(i16_tag{}, static_cast<std::int16_t>(flip | flip << 4));
-  const in_order order{false};
   for (std::size_t r = 0; r < rows; ++r) {
     const std::int8_t* from = codes.row(r);
     std::uint8_t* to = bytes.row(r);
-    std::size_t j = 0;
-    for (; 2 * (j + block) <= n && j + block <= width; j += block) {
-      const shorts a = join_nibbles(from + 2 * j, flips), b = join_nibbles(from + 2 * j + block, flips);
-      hn::StoreU(hn::BitCast(u8_tag{}, order(narrow_unsigned(a, b))), u8_tag{}, to + j);
-    }
+    std::size_t j = streams && is_aligned(to) ? pack_blocks<true>(from, n, flips, to, width) : pack_blocks<false>(from, n, flips, to, width);
     const auto nibble = [&](std::size_t c) -> unsigned { return c < n ? (static_cast<unsigned>(from[c]) & 15u) ^ flip : 0u; };
     for (; j < width; ++j) to[j] = static_cast<std::uint8_t>(nibble(2 * j) | nibble(2 * j + 1) << 4);
   }
+  if (streams) hwy::FlushStream();
 }
 
-inline void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) {
+template <bool Streams>
+HWY_INLINE std::size_t pack_row_blocks(const std::uint8_t* even, const std::uint8_t* odd, std::size_t n, std::uint8_t* bytes) {
   const u8_tag d;
   const u16_tag d16;
   const auto low = hn::Set(d, std::uint8_t{0x0f});
+  std::size_t c = 0;
+  for (; c + block <= n; c += block) {
+    const auto shifted = hn::BitCast(d, hn::ShiftLeft<4>(hn::BitCast(d16, hn::And(hn::LoadU(d, odd + c), low))));
+    store<Streams>(hn::Or(hn::And(hn::LoadU(d, even + c), low), shifted), d, bytes + c);
+  }
+  return c;
+}
+
+inline void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes, bool streams = false) {
+  const std::size_t n = codes.cols();
   for (std::size_t r = 0; r < bytes.rows(); ++r) {
     const auto* even = reinterpret_cast<const std::uint8_t*>(codes.row(2 * r));
     const auto* odd = reinterpret_cast<const std::uint8_t*>(codes.row(2 * r + 1));
     std::uint8_t* to = bytes.row(r);
-    std::size_t c = 0;
-    for (; c + block <= codes.cols(); c += block) {
-      const auto shifted = hn::BitCast(d, hn::ShiftLeft<4>(hn::BitCast(d16, hn::And(hn::LoadU(d, odd + c), low))));
-      hn::StoreU(hn::Or(hn::And(hn::LoadU(d, even + c), low), shifted), d, to + c);
-    }
-    for (; c < codes.cols(); ++c) to[c] = static_cast<std::uint8_t>((even[c] & 15u) | (odd[c] & 15u) << 4);
+    std::size_t c = streams && is_aligned(to) ? pack_row_blocks<true>(even, odd, n, to) : pack_row_blocks<false>(even, odd, n, to);
+    for (; c < n; ++c) to[c] = static_cast<std::uint8_t>((even[c] & 15u) | (odd[c] & 15u) << 4);
   }
+  if (streams) hwy::FlushStream();
 }
 
 }  // namespace HWY_NAMESPACE

@@ -27,6 +27,7 @@ enum class code_kind { symmetric, asymmetric, e4m3 };
 struct tile_params {
   static constexpr std::size_t capacity = 64;
   HWY_ALIGN float scale[capacity], inverse[capacity], low[capacity], high[capacity], zero[capacity];
+  std::int8_t first_code, last_code;
   bool multiplies;  ///< low and high bound x; otherwise the kernels divide, and they bound the sum x / s + zero
 
   template <code_kind Kind>
@@ -34,6 +35,8 @@ struct tile_params {
     const float_tag d;
     const float code_low = Kind == code_kind::e4m3 ? -e4m3_max : static_cast<float>(spec.qmin());
     const float code_high = Kind == code_kind::e4m3 ? e4m3_max : static_cast<float>(spec.qmax());
+    first_code = static_cast<std::int8_t>(Kind == code_kind::e4m3 ? -128 : spec.qmin());
+    last_code = static_cast<std::int8_t>(Kind == code_kind::e4m3 ? 127 : spec.qmax());
     const std::size_t padded = (count + lanes - 1) / lanes * lanes;
     std::memcpy(scale, scales, count * sizeof(float));
     for (std::size_t i = count; i < padded; ++i) scale[i] = 1.0f;
@@ -80,7 +83,8 @@ template <code_kind Kind, bool Multiplies>
 HWY_INLINE ints codes_of(floats x, const broadcast& p) {
   floats y;
   if constexpr (Multiplies) {
-    const floats bounded = hn::Min(p.high, hn::Max(p.low, x));
+    floats bounded = hn::Min(p.high, x);
+    if constexpr (Kind == code_kind::e4m3 || !low_overflow_is_lowest) bounded = hn::Max(p.low, bounded);
     const floats near = hn::Mul(bounded, p.inverse);
     y = hn::MulAdd(hn::NegMulAdd(near, p.scale, bounded), p.inverse, near);
     if constexpr (Kind == code_kind::asymmetric) y = hn::Add(y, p.zero);
@@ -98,76 +102,101 @@ template <class T, code_kind Kind, bool Multiplies>
 HWY_INLINE shorts codes_of_pair(const T* x, const broadcast& p) {
   const float_pair v = load_pair(x);
   const ints a = codes_of<Kind, Multiplies>(v.first, p), b = codes_of<Kind, Multiplies>(v.second, p);
-  const i16_tag d;
-  if constexpr (even_odd<T>) return hn::OddEven(hn::BitCast(d, hn::ShiftLeft<16>(b)), hn::BitCast(d, a));
   return narrow(a, b);
 }
 
-/// Codes of `block` elements: the first half with parameters p, the second with q.
-template <class T, code_kind Kind, bool Multiplies>
-HWY_INLINE void quantize_block(const T* x, const broadcast& p, const broadcast& q, const in_order& order, std::int8_t* out) {
-  const shorts a = codes_of_pair<T, Kind, Multiplies>(x, p), b = codes_of_pair<T, Kind, Multiplies>(x + block / 2, q);
-  hn::StoreU(order(narrow_signed(a, b)), i8_tag{}, out);
-}
+/// The last step of a block: bytes in order and in range, which 32-bit codes need not be: narrowing saturates.
+template <class T>
+struct finish {
+  in_order<even_odd<T> ? narrowed::even_odd : narrowed::twice> order;
+  codes8 first_code, last_code;
+  explicit HWY_INLINE finish(const tile_params& p) : first_code{hn::Set(i8_tag{}, p.first_code)}, last_code{hn::Set(i8_tag{}, p.last_code)} {}
+};
 
-template <class T, code_kind Kind, bool Multiplies>
-HWY_INLINE void quantize_segment(const T* x, std::size_t n, const broadcast& p, const in_order& order, std::size_t ahead, std::int8_t* out) {
-  if (n < block) {
-    T padded[block] = {};
-    std::int8_t codes[block];
-    std::memcpy(padded, x, n * sizeof(T));
-    quantize_block<T, Kind, Multiplies>(padded, p, p, order, codes);
-    std::memcpy(out, codes, n);
-    return;
-  }
-  std::size_t i = 0;
-  for (; i + block <= n; i += block) {
-    prefetch_block(x + i, ahead);
-    quantize_block<T, Kind, Multiplies>(x + i, p, p, order, out + i);
-  }
-  if (i < n) quantize_block<T, Kind, Multiplies>(x + n - block, p, p, order, out + n - block);  // overlaps the one before
-}
+/// How the kernels below are compiled: all that is the same for a whole matrix.
+template <class T, code_kind Kind, bool Multiplies, bool Streams>
+struct quantizer {
+  const finish<T>& end;
+  const next_strip& next;
 
-/// Tiles [0, count) of one row, the columns [0, n), `width` columns a tile.
-template <class T, code_kind Kind, bool Multiplies>
-HWY_INLINE void quantize_tiles(const T* x, std::size_t n, std::size_t width, const tile_params& params, std::size_t count, std::size_t ahead,
-                               std::int8_t* out) {
-  const in_order order{!even_odd<T>};
-  std::size_t j = 0, c = 0;
-  if (width == block / 2)
-    for (; c + block <= n; j += 2, c += block) {
-      prefetch_block(x + c, ahead);
-      quantize_block<T, Kind, Multiplies>(x + c, broadcast{params, j}, broadcast{params, j + 1}, order, out + c);
+  /// Codes of `block` elements: the first half with parameters p, the second with q.
+  HWY_INLINE codes8 codes(const T* x, const broadcast& p, const broadcast& q) const {
+    const shorts a = codes_of_pair<T, Kind, Multiplies>(x, p), b = codes_of_pair<T, Kind, Multiplies>(x + block / 2, q);
+    return hn::Min(end.last_code, hn::Max(end.first_code, end.order(narrow_signed(a, b))));
+  }
+
+  /// Columns [first, first + n) of a row, all with parameters p.
+  HWY_INLINE void segment(const T* row, std::size_t first, std::size_t n, const broadcast& p, std::int8_t* out) const {
+    const T* x = row + first;
+    const i8_tag d;
+    out += first;
+    if (n < block) {
+      T padded[block] = {};
+      std::int8_t few[block];
+      std::memcpy(padded, x, n * sizeof(T));
+      hn::StoreU(codes(padded, p, p), d, few);
+      std::memcpy(out, few, n);
+      return;
     }
-  for (; j < count; ++j, c += width) quantize_segment<T, Kind, Multiplies>(x + c, std::min(width, n - c), broadcast{params, j}, order, ahead, out + c);
+    std::size_t i = 0;
+    for (; i + block <= n; i += block) {
+      next.prefetch(row, (first + i) * sizeof(T), block * sizeof(T));
+      store<Streams>(codes(x + i, p, p), d, out + i);
+    }
+    if (i < n) hn::StoreU(codes(x + n - block, p, p), d, out + n - block);  // overlaps the one before
+  }
+
+  /// Columns [first, first + n) of a row, `count` tiles of `width` columns.
+  HWY_INLINE void tiles(const T* row, std::size_t first, std::size_t n, std::size_t width, const tile_params& params, std::size_t count,
+                        std::int8_t* out) const {
+    std::size_t j = 0, c = 0;
+    if (width == block / 2)
+      for (; c + block <= n; j += 2, c += block) {
+        next.prefetch(row, (first + c) * sizeof(T), block * sizeof(T));
+        store<Streams>(codes(row + first + c, broadcast{params, j}, broadcast{params, j + 1}), i8_tag{}, out + first + c);
+      }
+    for (; j < count; ++j, c += width) segment(row, first + c, std::min(width, n - c), broadcast{params, j}, out);
+  }
+};
+
+template <class T, code_kind Kind, bool Streams>
+void quantize_matrix(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) {
+  const tile shape = resolve(spec.granularity, x.rows(), x.cols());
+  const next_strip next{x, next_strip::half::second};
+  tile_params params;
+  for (std::size_t r = 0; r < x.rows(); ++r)
+    for (std::size_t j = 0; j < q.grid.cols; j += tile_params::capacity) {
+      const std::size_t count = std::min(tile_params::capacity, q.grid.cols - j), at = r / shape.rows * q.grid.cols + j;
+      const std::size_t c = j * shape.cols, n = std::min(count * shape.cols, x.cols() - c);
+      params.prepare<Kind>(q.scales.data() + at, q.zero_points.empty() ? nullptr : q.zero_points.data() + at, count, spec);
+      const finish<T> end{params};
+      if (params.multiplies)
+        quantizer<T, Kind, true, Streams>{end, next}.tiles(x.row(r), c, n, shape.cols, params, count, codes.row(r));
+      else
+        quantizer<T, Kind, false, false>{end, next}.tiles(x.row(r), c, n, shape.cols, params, count, codes.row(r));
+    }
 }
 
 template <class T, code_kind Kind>
-void quantize_matrix(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) {
-  const tile shape = resolve(spec.granularity, x.rows(), x.cols());
-  // A strip is followed by the next one, which will be read soon. More than that is not a strip: then the element itself, which is a no-op.
-  const std::size_t strip = x.rows() * x.stride();
-  const std::size_t ahead = strip * sizeof(T) <= (std::size_t{128} << 10) ? strip : 0;
-  tile_params params;
-  for (std::size_t r = 0; r < x.rows(); ++r)
-    for (std::size_t first = 0; first < q.grid.cols; first += tile_params::capacity) {
-      const std::size_t count = std::min(tile_params::capacity, q.grid.cols - first), at = r / shape.rows * q.grid.cols + first;
-      const std::size_t c = first * shape.cols, n = std::min(count * shape.cols, x.cols() - c);
-      params.prepare<Kind>(q.scales.data() + at, q.zero_points.empty() ? nullptr : q.zero_points.data() + at, count, spec);
-      if (params.multiplies)
-        quantize_tiles<T, Kind, true>(x.row(r) + c, n, shape.cols, params, count, ahead, codes.row(r) + c);
-      else
-        quantize_tiles<T, Kind, false>(x.row(r) + c, n, shape.cols, params, count, ahead, codes.row(r) + c);
-    }
+void quantize_matrix(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes, bool streams) {
+  // Streaming stores need every block of every row aligned: tiles of whole blocks, or pairs of half blocks.
+  const bool whole_blocks = q.grid.cols == 1 || spec.granularity.cols % block == 0 || (spec.granularity.cols == block / 2 && q.grid.cols % 2 == 0);
+  if (streams && whole_blocks && is_aligned(codes.data()) && (codes.rows() == 1 || codes.stride() % HWY_MAX_BYTES == 0)) {
+    quantize_matrix<T, Kind, true>(x, spec, q, codes);
+    hwy::FlushStream();
+  } else {
+    quantize_matrix<T, Kind, false>(x, spec, q, codes);
+  }
 }
 
+/// `streams`: the codes are not read soon, keep them out of the caches.
 template <class T>
-void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) {
+void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes, bool streams = false) {
   if (x.size() == 0) return;
   if (spec.arithmetic != dtype::f32) return scalar_backend{}.quantize(x, spec, q, codes);
-  if (spec.type == number::floating) return quantize_matrix<T, code_kind::e4m3>(x, spec, q, codes);
-  if (spec.symmetric) return quantize_matrix<T, code_kind::symmetric>(x, spec, q, codes);
-  return quantize_matrix<T, code_kind::asymmetric>(x, spec, q, codes);
+  if (spec.type == number::floating) return quantize_matrix<T, code_kind::e4m3>(x, spec, q, codes, streams);
+  if (spec.symmetric) return quantize_matrix<T, code_kind::symmetric>(x, spec, q, codes, streams);
+  return quantize_matrix<T, code_kind::asymmetric>(x, spec, q, codes, streams);
 }
 
 /// e4m3_to_float lane by lane; the code is in the low byte.

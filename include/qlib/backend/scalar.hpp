@@ -37,6 +37,9 @@ struct scalar_backend {
       }
   }
 
+  /// Scale and zero point of each range; all are defined (docs/rounding.md).
+  void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) const { qlib::solve_qparams(seen, spec, out); }
+
   /// codes = quantize_value(x) (e4m3 bits for floating specs). q.grid tiles x as spec.granularity says.
   template <Element T>
   void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {

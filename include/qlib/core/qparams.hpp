@@ -58,7 +58,7 @@ inline scale_and_zero solve_qparams(range seen, const quant_spec& spec) {
 
   if (spec.type == number::floating) {
     const float s = store(rd((ascend ? std::max(absmax, 1e-12f) : absmax) / e4m3_max));
-    return {s > 0.0f ? s : store(ascend ? rd(1e-12f / e4m3_max) : epsilon_of(spec.arithmetic == dtype::f32 ? spec.scale_dtype : spec.arithmetic)), 0};
+    return {s > 0.0f ? s : store(epsilon_of(spec.arithmetic == dtype::f32 ? spec.scale_dtype : spec.arithmetic)), 0};
   }
   const float qmin = static_cast<float>(spec.qmin()), qmax = static_cast<float>(spec.qmax()), steps = qmax - qmin;
   if (spec.symmetric) return {positive(rd(absmax / (ascend ? qmax : steps / 2))), 0};

@@ -108,6 +108,11 @@ QLIB_INLINE error no_weights(const std::string& directory, std::span<const std::
           {},
           "neither " + std::string{single_model_file} + " nor " + std::string{model_index_file} + " exists",
           "check the model path"};
+  if (std::ranges::any_of(files, [](const std::string& name) { return name.starts_with("quant_model_description"); })) {
+    e.problem = "is already quantized (it has a quant_model_description.json)";
+    e.remedy = "give the float checkpoint it was made from";
+    return e;
+  }
   const auto ends = [&](std::string_view ending) {
     return std::ranges::count_if(files, [&](const std::string& name) { return name.ends_with(ending); });
   };

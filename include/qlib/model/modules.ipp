@@ -142,9 +142,6 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     }
     break;
   }
-  if (source.find("quant_model_description") || source.config_text().find("\"quant_model_description\"") != std::string::npos)
-    found.push_back({.where = where, .problem = "the source is already quantized", .remedy = "give the float checkpoint"});
-
   const auto tensors = source.tensors();
   std::set<std::size_t> taken;
   for (std::size_t i = 0; i < tensors.size(); ++i) {

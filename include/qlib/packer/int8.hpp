@@ -21,8 +21,8 @@ struct int8_packer {
   }
 
   status accepts(const quant_spec& spec, std::size_t, std::size_t) const {
-    if (spec.type == number::integer && spec.num_bits <= 8) return {};
-    return error{.subject = "int8_packer", .problem = "needs integer codes of at most 8 bits", .remedy = "use fp8_packer for e4m3"};
+    if (spec.type == number::integer && spec.num_bits >= 2 && spec.num_bits <= 8) return {};
+    return error{.subject = "int8_packer", .problem = "needs integer codes of 2 to 8 bits", .remedy = "use fp8_packer for e4m3"};
   }
   packed_layout layout(const quant_spec&, std::size_t rows, std::size_t cols) const { return {dtype::i8, rows, cols}; }
 

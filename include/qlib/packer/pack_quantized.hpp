@@ -21,8 +21,8 @@ struct pack_quantized_packer {
   }
 
   status accepts(const quant_spec& spec, std::size_t, std::size_t) const {
-    if (spec.type == number::integer && spec.num_bits >= 1 && spec.num_bits <= 8) return {};
-    return error{.subject = "pack_quantized_packer", .problem = "needs integer codes of 1 to 8 bits", .remedy = "use fp8_packer for e4m3"};
+    if (spec.type == number::integer && spec.num_bits >= 2 && spec.num_bits <= 8) return {};
+    return error{.subject = "pack_quantized_packer", .problem = "needs integer codes of 2 to 8 bits", .remedy = "use fp8_packer for e4m3"};
   }
   packed_layout layout(const quant_spec& spec, std::size_t rows, std::size_t cols) const {
     return {dtype::i32, rows, (cols * static_cast<std::size_t>(spec.num_bits) + 31) / 32};

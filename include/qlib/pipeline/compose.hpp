@@ -9,10 +9,10 @@
 namespace qlib::inline v0 {
 
 /// Rows that are ranged, rounded and packed together: whole tiles and whole packed rows, and small enough that the second pass
-/// reads from the cache. 32 KiB of source is a third of the smallest L1d + L2 in use; at least one tile.
+/// reads from the cache. 16 KiB of source, 16 KiB of the next strip under way and the codes fit an L1d of 48 KiB; at least one tile.
 constexpr std::size_t strip_rows(const quant_spec& spec, std::size_t row_multiple, std::size_t rows, std::size_t cols, std::size_t element_bytes) {
   if (rows == 0 || spec.granularity.rows == 0) return rows;
-  constexpr std::size_t target = 32 << 10;
+  constexpr std::size_t target = 16 << 10;
   const std::size_t unit = spec.granularity.rows % row_multiple == 0 ? spec.granularity.rows : spec.granularity.rows * row_multiple;
   const std::size_t units = std::max<std::size_t>(1, target / std::max<std::size_t>(1, unit * cols * element_bytes));
   return std::min(rows, unit * units);
@@ -43,31 +43,40 @@ struct pipeline {
   B backend{};
 
   /// Quantizes w [rows, cols], a whole matrix or a strip of it that starts at a tile boundary. `q` receives the parameters of w's
-  /// tiles, `out` packer.layout(spec, rows, cols).bytes() bytes. `scratch` must hold w.size() bytes unless P::stores_codes.
+  /// tiles, `out` packer.layout(spec, rows, cols).bytes() bytes. `scratch` must hold w.size() bytes unless P::stores_codes. `streams`: `out`
+  /// is not read soon, and a backend that can writes it past the caches.
   template <Element T>
   status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch,
-                   std::byte* out, std::size_t first_row = 0) {
+                   std::byte* out, std::size_t first_row = 0, bool streams = false) {
     observer.reset(spec.granularity, q.grid);
     observer.observe(backend, w);
     for (const range& seen : observer.ranges())
       if (!seen.defined()) return non_finite_error(w, first_row);
-    solve_qparams(observer.ranges(), spec, q);
+    if constexpr (requires { backend.solve_qparams(observer.ranges(), spec, q); }) backend.solve_qparams(observer.ranges(), spec, q);
+    else solve_qparams(observer.ranges(), spec, q);
     auto* codes = reinterpret_cast<std::int8_t*>(P::stores_codes ? out : scratch);
     const matrix_view<std::int8_t> code_view{codes, w.rows(), w.cols()};
-    rounder.round(backend, w, spec, stats, as_const(q), code_view);
-    if constexpr (!P::stores_codes) packer.pack(backend, spec, matrix_view<const std::int8_t>{code_view}, out);
+    B to_out = backend;
+    if constexpr (requires { { backend.streaming() } -> std::same_as<B>; })
+      if (streams) to_out = backend.streaming();
+    rounder.round(P::stores_codes ? to_out : backend, w, spec, stats, as_const(q), code_view);
+    if constexpr (!P::stores_codes) packer.pack(to_out, spec, matrix_view<const std::int8_t>{code_view}, out);
     return {};
   }
 
-  /// The whole matrix, strip by strip. scratch: strip_rows(...) * cols bytes unless P::stores_codes.
+  /// The whole matrix, strip by strip. Output of 4 MiB and more goes past the caches. scratch: strip_rows(...) * cols bytes unless
+  /// P::stores_codes.
   template <Element T>
   status run(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch, std::byte* out) {
     const std::size_t step = strip_rows(spec, P::row_multiple, w.rows(), w.cols(), sizeof(T));
     const std::size_t tile_rows = resolve(spec.granularity, w.rows(), w.cols()).rows;
-    const std::size_t row_bytes = packer.layout(spec, w.rows(), w.cols()).row_bytes();
+    const packed_layout layout = packer.layout(spec, w.rows(), w.cols());
+    const bool streams = layout.bytes() >= std::size_t{4} << 20;
     for (std::size_t r = 0; r < w.rows(); r += step) {
       const std::size_t count = std::min(step, w.rows() - r);
-      if (status s = run_strip(w.strip(r, count), spec, stats, q.strip(r, count, tile_rows), scratch, out + r / P::row_multiple * row_bytes, r); !s)
+      if (status s = run_strip(w.strip(r, count), spec, stats, q.strip(r, count, tile_rows), scratch, out + r / P::row_multiple * layout.row_bytes(), r,
+                               streams);
+          !s)
         return s;
     }
     return {};

@@ -47,7 +47,7 @@ struct run_options {
 /// The folder beside `save_path` that a run works in, and that a killed run leaves.
 std::string work_folder_of(const std::string& save_path);
 
-/// What is wrong with the target before anything is written: not empty, not writable, too little space, nothing to resume.
+/// What is wrong with the target before anything is written: not empty, not writable, too little space. A `resume` with nothing to resume just starts.
 errors check_target(const quantization_plan& plan, const run_options& options);
 
 /// Quantizes. Nothing appears at save_path until everything is written; then all of it, by one rename.

@@ -335,14 +335,14 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
       found.push_back({.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
   }
   const std::string work = work_folder_of(options.save_path);
-  if (options.resume && !fs::exists(work + detail::journal_name, ec) && !detail::is_complete(plan, options.save_path))
-    found.push_back({.where = work, .problem = "there is no interrupted run to resume", .remedy = "start it without --resume"});
   if (!options.resume && fs::exists(work, ec) && !options.overwrite)
     found.push_back({.where = work, .problem = "an interrupted run is here", .remedy = "continue it with --resume, or discard it with --overwrite"});
   fs::path parent = target.parent_path().empty() ? fs::path{"."} : target.parent_path();
   while (!fs::exists(parent, ec) && parent.has_parent_path() && parent != parent.parent_path()) parent = parent.parent_path();
   const bool writable = ::access(parent.c_str(), W_OK) == 0;
-  if (!writable)
+  if (!fs::is_directory(parent, ec))
+    found.push_back({.where = parent.string(), .problem = "is not a directory", .remedy = "choose another --save_path"});
+  else if (!writable)
     found.push_back({.where = parent.string(), .problem = "is not writable", .remedy = "choose another --save_path or change its permissions"});
   else if (status space = require_free_space(parent.string(), options.resume ? 0 : plan.output_bytes); !space)
     found.push_back(space.error());

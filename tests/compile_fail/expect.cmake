@@ -1,0 +1,30 @@
+# cmake -DCOMPILER=... -DINCLUDE=... -DSOURCE=... -P expect.cmake
+# SOURCE must not compile, and the compiler must say the sentence after "// expect: " in SOURCE's first line; a SOURCE without one
+# must compile. A line "// flags: ..." adds options.
+cmake_minimum_required(VERSION 3.25)
+file(STRINGS "${SOURCE}" lines REGEX "^// (expect|flags): ")
+set(expected "")
+set(flags "")
+foreach(line IN LISTS lines)
+  if(line MATCHES "^// expect: (.*)")
+    set(expected "${CMAKE_MATCH_1}")
+  elseif(line MATCHES "^// flags: (.*)")
+    separate_arguments(flags UNIX_COMMAND "${CMAKE_MATCH_1}")
+  endif()
+endforeach()
+
+execute_process(COMMAND "${COMPILER}" -std=c++20 -fsyntax-only ${flags} -I "${INCLUDE}" "${SOURCE}"
+                RESULT_VARIABLE failed ERROR_VARIABLE said OUTPUT_QUIET)
+if(expected STREQUAL "")
+  if(failed)
+    message(FATAL_ERROR "${SOURCE} must compile, but:\n${said}")
+  endif()
+  return()
+endif()
+if(NOT failed)
+  message(FATAL_ERROR "${SOURCE} compiles; it must not")
+endif()
+string(FIND "${said}" "${expected}" place)
+if(place EQUAL -1)
+  message(FATAL_ERROR "${SOURCE} does not compile, but not for the reason\n  ${expected}\nThe compiler said:\n${said}")
+endif()

@@ -1,0 +1,3 @@
+// expect: -ffast-math breaks the rounding contract (docs/rounding.md)
+// flags: -ffast-math
+#include <qlib/quantize.hpp>

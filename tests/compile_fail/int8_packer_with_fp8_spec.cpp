@@ -1,0 +1,4 @@
+// expect: int8_packer needs integer codes in the spec; this one is floating (use fp8_packer)
+#include <qlib/quantize.hpp>
+
+auto q = qlib::quantize(qlib::matrix_view<const float>{}, qlib::fp8_per_channel{});
