@@ -60,8 +60,9 @@ int main(int argc, char** argv) {
   qlib::model_layout layout;
   qlib::recipe recipe;
   qlib::quantization_plan plan;
-  for (const qlib::errors& found : {qlib::checkpoint::open(model, source), qlib::read_model_layout(source, layout),
-                                    qlib::recipe_from_flags({.quant_type = "w8a8_dynamic"}, recipe), qlib::make_plan(source, layout, recipe, {}, plan)})
+  for (const qlib::errors& found :
+       {qlib::checkpoint::open(model, source), qlib::read_model_layout(source, layout),
+        qlib::recipe_from_flags({.quant_type = "w8a8_dynamic"}, recipe), qlib::make_plan(source, layout, recipe, {}, plan)})
     for (const qlib::error& e : found) return std::fprintf(stderr, "%s\n", e.text().c_str()), 2;
 
   const auto convert = [&](bool keep) {
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
   std::sort(shares.begin(), shares.end());
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("%.2f GB, %zu thread(s): share %.3f of (quantize + write), median of %zu; peak RSS %.0f MB\n", static_cast<double>(plan.input_bytes) / 1e9, threads,
-              shares[shares.size() / 2], shares.size(), static_cast<double>(usage.ru_maxrss) / 1024);
+  std::printf("%.2f GB, %zu thread(s): share %.3f of (quantize + write), median of %zu; peak RSS %.0f MB\n",
+              static_cast<double>(plan.input_bytes) / 1e9, threads, shares[shares.size() / 2], shares.size(),
+              static_cast<double>(usage.ru_maxrss) / 1024);
 }

@@ -54,7 +54,8 @@ inline std::uint64_t write_synthetic_llama(const std::string& directory, const l
   config << "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"torch_dtype\": \"bfloat16\", \"hidden_size\": " << s.hidden
          << ", \"intermediate_size\": " << s.intermediate << ", \"num_hidden_layers\": " << s.layers << ", \"num_attention_heads\": " << s.hidden / 64
          << ", \"num_key_value_heads\": " << s.kv / 64 << ", \"head_dim\": 64, \"vocab_size\": " << s.vocab
-         << ", \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"max_position_embeddings\": 2048, \"hidden_act\": \"silu\", \"tie_word_embeddings\": false}\n";
+         << ", \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"max_position_embeddings\": 2048, \"hidden_act\": \"silu\", "
+            "\"tie_word_embeddings\": false}\n";
   return size;
 }
 

@@ -32,8 +32,8 @@ concept Element = std::same_as<T, float> || std::same_as<T, bf16> || std::same_a
 /// Kernels. Law: codes and packed bytes equal those of `scalar_backend` bit for bit, ranges too.
 template <class B>
 concept Backend = requires(const B& b, matrix_view<const float> f, matrix_view<const bf16> h, matrix_view<const std::int8_t> q,
-                           matrix_view<std::int8_t> codes, matrix_view<std::uint8_t> bytes, matrix_view<float> values,
-                           std::span<range> ranges, const_qparams_view params, quant_spec spec, tile t) {
+                           matrix_view<std::int8_t> codes, matrix_view<std::uint8_t> bytes, matrix_view<float> values, std::span<range> ranges,
+                           const_qparams_view params, quant_spec spec, tile t) {
   { B::name } -> std::convertible_to<std::string_view>;
   b.to_float(h, values);
   b.ranges(f, t, ranges);
@@ -77,8 +77,8 @@ concept OutlierSuppressor = Policy<S> && requires(const S& s, std::span<const ma
 
 /// Chooses codes. Law: codes are in [qmin, qmax]; the error is never above round-to-nearest's where the algorithm promises it.
 template <class R>
-concept Rounder = Policy<R> && requires(const R& r, detail::backend_archetype b, matrix_view<const float> w, quant_spec spec,
-                                        statistics_view stats, const_qparams_view q, matrix_view<std::int8_t> codes) {
+concept Rounder = Policy<R> && requires(const R& r, detail::backend_archetype b, matrix_view<const float> w, quant_spec spec, statistics_view stats,
+                                        const_qparams_view q, matrix_view<std::int8_t> codes) {
   { R::needs } -> std::convertible_to<needs>;
   r.round(b, w, spec, stats, q, codes);
 };
@@ -94,8 +94,8 @@ struct packed_layout {
 /// Lays codes out in bytes. Laws: unpack(pack(q)) == q for every width and shape that it accepts; `layout` is what is written.
 /// A strip of `row_multiple` rows is packed on its own, so that big matrices never stand whole in memory.
 template <class P>
-concept Packer = Policy<P> && requires(const P& p, detail::backend_archetype b, quant_spec spec, std::size_t n,
-                                       matrix_view<const std::int8_t> q, matrix_view<std::int8_t> codes, std::byte* out, const std::byte* in) {
+concept Packer = Policy<P> && requires(const P& p, detail::backend_archetype b, quant_spec spec, std::size_t n, matrix_view<const std::int8_t> q,
+                                       matrix_view<std::int8_t> codes, std::byte* out, const std::byte* in) {
   { P::row_multiple } -> std::convertible_to<std::size_t>;
   { P::stores_codes } -> std::convertible_to<bool>;  ///< the packed bytes are the codes: the rounder writes them in place
   { p.accepts(spec, n, n) } -> std::same_as<status>;

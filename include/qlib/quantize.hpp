@@ -21,7 +21,9 @@ namespace qlib::inline v0 {
 class quantized_matrix {
  public:
   quantized_matrix(const quant_spec& spec, packed_layout layout, grid g)
-      : spec_{spec}, layout_{layout}, grid_{g},
+      : spec_{spec},
+        layout_{layout},
+        grid_{g},
         memory_{aligned(layout.bytes()) + g.tiles() * (spec.symmetric || spec.type == number::floating ? 4 : 8)} {}
 
   const quant_spec& spec() const { return spec_; }
@@ -64,18 +66,19 @@ class quantized_matrix {
 /// column), a group size that does not divide, a packer that cannot store the spec.
 template <Observer O = minmax_observer, Rounder R = rtn_rounder, Packer P = int8_packer, OutlierSuppressor S = no_suppressor,
           Backend B = native_backend, class T, class Spec>
-  requires std::convertible_to<const Spec&, quant_spec>
-result<quantized_matrix> quantize(matrix_view<T> weight, const Spec& spec_like, const statistics_view& stats = {}) {
+requires std::convertible_to<const Spec&, quant_spec> result<quantized_matrix> quantize(matrix_view<T> weight, const Spec& spec_like,
+                                                                                        const statistics_view& stats = {}) {
   using E = std::remove_const_t<T>;
   static_assert(Element<E>, "quantize needs float, qlib::bf16 or qlib::f16 elements");
-  if constexpr (StaticSpec<Spec>) P::template check<Spec>();
+  if constexpr (StaticSpec<Spec> && requires { P::template check<Spec>(); }) P::template check<Spec>();
   const quant_spec spec = spec_like;
   pipeline<O, S, R, P, B> stages{};
   if (status s = stages.packer.accepts(spec, weight.rows(), weight.cols()); !s) return std::move(s).error();
   if (spec.granularity.rows == 1 && spec.granularity.cols > 1 && weight.cols() % spec.granularity.cols != 0)
-    return error{.subject = "weight",
-                 .problem = "in_features " + std::to_string(weight.cols()) + " is not a multiple of group_size " + std::to_string(spec.granularity.cols),
-                 .remedy = "choose a group_size that divides it"};
+    return error{
+        .subject = "weight",
+        .problem = "in_features " + std::to_string(weight.cols()) + " is not a multiple of group_size " + std::to_string(spec.granularity.cols),
+        .remedy = "choose a group_size that divides it"};
   quantized_matrix out{spec, stages.packer.layout(spec, weight.rows(), weight.cols()), grid_of(spec.granularity, weight.rows(), weight.cols())};
   buffer scratch{P::stores_codes ? 0 : strip_rows(spec, P::row_multiple, weight.rows(), weight.cols(), sizeof(E)) * weight.cols()};
   if (!out.allocated() || (scratch.size() > 0 && scratch.data() == nullptr))

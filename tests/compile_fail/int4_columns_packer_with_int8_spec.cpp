@@ -1,4 +1,5 @@
 // expect: int4_columns_packer needs int4 codes in the spec
 #include <qlib/quantize.hpp>
 
-auto q = qlib::quantize<qlib::minmax_observer, qlib::rtn_rounder, qlib::int4_columns_packer>(qlib::matrix_view<const float>{}, qlib::int8_per_channel{});
+auto q =
+    qlib::quantize<qlib::minmax_observer, qlib::rtn_rounder, qlib::int4_columns_packer>(qlib::matrix_view<const float>{}, qlib::int8_per_channel{});

@@ -73,8 +73,9 @@ loose_matrix<T> make(std::size_t rows, std::size_t cols, data kind, std::mt19937
   return m;
 }
 
-constexpr tile tiles[] = {tile::per_tensor(), tile::per_channel(), tile::per_group(32), tile::per_group(64), tile::per_group(128), tile::per_group(1),
-                          tile::per_group(7), tile::per_group(16), tile::per_group(48), tile::per_block(2, 32), tile::per_block(3, 0), tile::per_block(2, 5)};
+constexpr tile tiles[] = {tile::per_tensor(),   tile::per_channel(),    tile::per_group(32),   tile::per_group(64),
+                          tile::per_group(128), tile::per_group(1),     tile::per_group(7),    tile::per_group(16),
+                          tile::per_group(48),  tile::per_block(2, 32), tile::per_block(3, 0), tile::per_block(2, 5)};
 constexpr std::size_t widths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 160, 192, 255, 256, 257, 288, 300};
 
 /// The ranges of x by one backend, from ranges that already hold something.
@@ -107,7 +108,8 @@ TEST_CASE_TEMPLATE("ranges of every tile shape equal the scalar ones", T, float,
           auto x = make<T>(rows, cols, kind, random);
           for (tile t : tiles)
             for (range before : {range::empty(), range{-0.03f, 0.04f}, range{1e30f, 2e30f}, range{-0.0f, 0.0f}}) {
-              INFO("rows ", rows, ", cols ", cols, ", kind ", static_cast<int>(kind), ", t.rows ", t.rows, ", t.cols ", t.cols, ", before.min ", before.min);
+              INFO("rows ", rows, ", cols ", cols, ", kind ", static_cast<int>(kind), ", t.rows ", t.rows, ", t.cols ", t.cols, ", before.min ",
+                   before.min);
               REQUIRE(same_bits(ranges_of(backend, x, t, before), ranges_of(scalar_backend{}, x, t, before)));
             }
         }
@@ -163,20 +165,28 @@ TEST_CASE("scales and zero points equal the scalar ones for every rule, width an
               for (dtype arithmetic : {dtype::f32, dtype::bf16}) {
                 std::vector<range> seen(count);
                 for (range& r : seen) {
-                  const float size = std::exp2(static_cast<float>(random() % 40) - 20.0f) * (random() % 20 ? 1.0f : random() % 2 ? 0x1p-125f : 0x1p107f);
-                  const float a = static_cast<float>(random() % 2001) / 1000 - 1, b = random() % 8 ? static_cast<float>(random() % 2001) / 1000 - 1 : a;
+                  const float size = std::exp2(static_cast<float>(random() % 40) - 20.0f) * (random() % 20  ? 1.0f
+                                                                                             : random() % 2 ? 0x1p-125f
+                                                                                                            : 0x1p107f);
+                  const float a = static_cast<float>(random() % 2001) / 1000 - 1,
+                              b = random() % 8 ? static_cast<float>(random() % 2001) / 1000 - 1 : a;
                   r = {std::min(a, b) * size + 0.0f, std::max(a, b) * size + 0.0f};
                   if (random() % 10 == 0) r = range::empty();
                   if (random() % 10 == 0) r = {0.0f, 0.0f};
                 }
-                const quant_spec spec{.type = bits == 80 ? number::floating : number::integer, .num_bits = bits == 80 ? 8 : bits, .symmetric = symmetric,
-                                      .rule = rule, .scale_dtype = stored, .arithmetic = arithmetic};
+                const quant_spec spec{.type = bits == 80 ? number::floating : number::integer,
+                                      .num_bits = bits == 80 ? 8 : bits,
+                                      .symmetric = symmetric,
+                                      .rule = rule,
+                                      .scale_dtype = stored,
+                                      .arithmetic = arithmetic};
                 std::vector<float> fast(count), slow(count);
                 std::vector<std::int32_t> fast_zero(count, 99), slow_zero(count, 99);
                 const std::size_t zeros = symmetric && random() % 2 ? 0 : count;
                 backend.solve_qparams(seen, spec, {{1, count}, fast, {fast_zero.data(), zeros}});
                 scalar_backend{}.solve_qparams(seen, spec, {{1, count}, slow, {slow_zero.data(), zeros}});
-                INFO("count ", count, ", bits ", bits, ", symmetric ", symmetric, ", rule ", static_cast<int>(rule), ", scales ", static_cast<int>(stored));
+                INFO("count ", count, ", bits ", bits, ", symmetric ", symmetric, ", rule ", static_cast<int>(rule), ", scales ",
+                     static_cast<int>(stored));
                 REQUIRE(std::memcmp(fast.data(), slow.data(), count * sizeof(float)) == 0);
                 REQUIRE(fast_zero == slow_zero);
               }
@@ -201,10 +211,13 @@ TEST_CASE_TEMPLATE("codes equal the scalar ones for every width, tile, scale and
         for (float& v : s) v = moderate ? 0.0003f * static_cast<float>(1 + random() % 50) : scales[random() % std::size(scales)];
         for (int bits : {2, 3, 4, 5, 6, 7, 8, 80})
           for (bool symmetric : {true, false}) {
-            quant_spec spec{.type = bits == 80 ? number::floating : number::integer, .num_bits = bits == 80 ? 8 : bits, .symmetric = symmetric, .granularity = t};
-            for (auto& v : z) v = random() % 50 == 0 ? static_cast<std::int32_t>(random() % 200000) - 100000 : static_cast<std::int32_t>(random() % 256) - 128;
+            quant_spec spec{
+                .type = bits == 80 ? number::floating : number::integer, .num_bits = bits == 80 ? 8 : bits, .symmetric = symmetric, .granularity = t};
+            for (auto& v : z)
+              v = random() % 50 == 0 ? static_cast<std::int32_t>(random() % 200000) - 100000 : static_cast<std::int32_t>(random() % 256) - 128;
             const const_qparams_view q{g, s, symmetric ? std::span<std::int32_t>{} : std::span{z}};
-            INFO("rows ", rows, ", cols ", cols, ", kind ", static_cast<int>(kind), ", t.rows ", t.rows, ", t.cols ", t.cols, ", bits ", bits, ", symmetric ", symmetric, ", s[0] ", s[0], ", z[0] ", z[0]);
+            INFO("rows ", rows, ", cols ", cols, ", kind ", static_cast<int>(kind), ", t.rows ", t.rows, ", t.cols ", t.cols, ", bits ", bits,
+                 ", symmetric ", symmetric, ", s[0] ", s[0], ", z[0] ", z[0]);
             REQUIRE(codes_by(backend, x, spec, q) == codes_by(scalar_backend{}, x, spec, q));
           }
         for (dtype arithmetic : {dtype::bf16, dtype::f16}) {
@@ -278,9 +291,11 @@ TEST_CASE("e4m3 codes at ties between neighbours, of zeros and of NaN equal the 
       const float s = std::ldexp(1.0f + static_cast<float>(random() % (1 << 23)) * 0x1p-23f, static_cast<int>(random() % 40) - 20);
       loose_matrix<float> x{1, 127 * 10 + 4};
       for (std::size_t i = 0; i < 127; ++i) {
-        const float tie = (e4m3_to_float(static_cast<std::uint8_t>(i)) + (i < 126 ? e4m3_to_float(static_cast<std::uint8_t>(i + 1)) : 464.0f)) / 2 * s;
+        const float tie =
+            (e4m3_to_float(static_cast<std::uint8_t>(i)) + (i < 126 ? e4m3_to_float(static_cast<std::uint8_t>(i + 1)) : 464.0f)) / 2 * s;
         for (std::size_t k = 0; k < 10; ++k)
-          x.view()(0, i * 10 + k) = (k < 5 ? 1.0f : -1.0f) * std::bit_cast<float>(std::bit_cast<std::int32_t>(tie) + static_cast<std::int32_t>(k % 5) - 2);
+          x.view()(0, i * 10 + k) =
+              (k < 5 ? 1.0f : -1.0f) * std::bit_cast<float>(std::bit_cast<std::int32_t>(tie) + static_cast<std::int32_t>(k % 5) - 2);
       }
       x.view()(0, 1270) = -0.0f;
       x.view()(0, 1271) = -1e-40f;

@@ -12,13 +12,12 @@ namespace {
 
 using namespace qlib;
 
-constexpr tile all_tiles[] = {tile::per_tensor(), tile::per_channel(), tile::per_group(1),      tile::per_group(4),
-                              tile::per_group(5), {0, 1},              tile::per_block(2, 3), tile::per_block(100, 100)};
+constexpr tile all_tiles[] = {tile::per_tensor(),    tile::per_channel(),      tile::per_group(1), tile::per_group(4), tile::per_group(5), {0, 1},
+                              tile::per_block(2, 3), tile::per_block(100, 100)};
 
 bool same(std::span<const range> a, std::span<const range> b) {
-  return std::ranges::equal(a, b, [](const range& x, const range& y) {
-    return x.defined() == y.defined() && (!x.defined() || (x.min == y.min && x.max == y.max));
-  });
+  return std::ranges::equal(
+      a, b, [](const range& x, const range& y) { return x.defined() == y.defined() && (!x.defined() || (x.min == y.min && x.max == y.max)); });
 }
 
 template <class O, class First, class... Rest>
@@ -59,7 +58,8 @@ TEST_CASE_TEMPLATE_DEFINE("merge is associative and does not depend on order", O
 TEST_CASE_TEMPLATE_APPLY(observer_merge, law::observers);
 
 TEST_CASE_TEMPLATE_DEFINE("observing parts and merging equals observing the whole", O, observer_parts) {
-  for (const tile t : all_tiles) CHECK(same(merged(merged(observed<O>(t, a), observed<O>(t, b)), observed<O>(t, c)).ranges(), observed<O>(t, a, b, c).ranges()));
+  for (const tile t : all_tiles)
+    CHECK(same(merged(merged(observed<O>(t, a), observed<O>(t, b)), observed<O>(t, c)).ranges(), observed<O>(t, a, b, c).ranges()));
   for (const tile t : {tile::per_tensor(), tile{0, 1}, tile{0, 4}})  // tiles over all rows: tokens may come in any portions
     for (std::size_t cut = 1; cut < a.rows; ++cut) {
       O upper, lower;

@@ -47,7 +47,8 @@ void for_each_accepted(Law law) {
 }
 
 law::matrix<std::int8_t> any_codes(const quant_spec& spec, std::size_t rows, std::size_t cols) {
-  return law::codes(rows, cols, spec.type == number::floating ? -128 : spec.qmin(), spec.type == number::floating ? 127 : spec.qmax(), static_cast<unsigned>(rows * 100 + cols));
+  return law::codes(rows, cols, spec.type == number::floating ? -128 : spec.qmin(), spec.type == number::floating ? 127 : spec.qmax(),
+                    static_cast<unsigned>(rows * 100 + cols));
 }
 
 template <class P, class B = scalar_backend>
@@ -89,7 +90,8 @@ TEST_CASE_TEMPLATE_DEFINE("the layout is what is written: all of it, and nothing
     std::fill_n(ones.data(), layout.bytes(), std::byte{0xff});
     P{}.pack(scalar_backend{}, spec, q.view(), zeros.data());
     P{}.pack(scalar_backend{}, spec, q.view(), ones.data());
-    if (!zeros.intact() || !ones.intact() || !std::ranges::equal(zeros.bytes(), ones.bytes())) FAIL_CHECK(spec.num_bits << " bits, " << rows << " x " << cols);
+    if (!zeros.intact() || !ones.intact() || !std::ranges::equal(zeros.bytes(), ones.bytes()))
+      FAIL_CHECK(spec.num_bits << " bits, " << rows << " x " << cols);
   });
 }
 TEST_CASE_TEMPLATE_APPLY(packer_layout, law::packers);
@@ -141,15 +143,16 @@ TEST_CASE_TEMPLATE_DEFINE("the native backend packs the scalar backend's bytes",
   for_each_accepted<P>([](const quant_spec& spec, std::size_t rows, std::size_t cols) {
     const auto q = any_codes(spec, rows, cols);
     const guarded native = packed<P, native_backend>(spec, q.view());
-    if (!native.intact() || !std::ranges::equal(native.bytes(), packed<P>(spec, q.view()).bytes())) FAIL_CHECK(spec.num_bits << " bits, " << rows << " x " << cols);
+    if (!native.intact() || !std::ranges::equal(native.bytes(), packed<P>(spec, q.view()).bytes()))
+      FAIL_CHECK(spec.num_bits << " bits, " << rows << " x " << cols);
   });
 }
 TEST_CASE_TEMPLATE_APPLY(packer_native, law::packers);
 
 TEST_CASE_TEMPLATE_DEFINE("a packer refuses what it cannot store, and says what it needs", P, packer_refusal) {
   std::size_t refused = 0;
-  for (const quant_spec& spec : {quant_spec{.type = number::floating}, quant_spec{.num_bits = 8}, quant_spec{.num_bits = 1}, quant_spec{.num_bits = 0},
-                                 quant_spec{.num_bits = -1}, quant_spec{.num_bits = 9}, quant_spec{.num_bits = 16}}) {
+  for (const quant_spec& spec : {quant_spec{.type = number::floating}, quant_spec{.num_bits = 8}, quant_spec{.num_bits = 1},
+                                 quant_spec{.num_bits = 0}, quant_spec{.num_bits = -1}, quant_spec{.num_bits = 9}, quant_spec{.num_bits = 16}}) {
     const status s = P{}.accepts(spec, 2, 2);
     const bool exists = spec.num_bits == 8;
     if (!exists) CHECK_MESSAGE(!s, spec.num_bits, " bits");

@@ -90,7 +90,8 @@ TEST_CASE("compressed-tensors' zero point is qmin - min / scale, rounded last") 
 
 TEST_CASE("compressed-tensors' scale of a tile of zeros is epsilon of the scale's dtype") {
   const auto zeros = [](dtype scale_dtype, dtype arithmetic, bool symmetric) {
-    return solve_qparams({0, 0}, {.num_bits = 4, .symmetric = symmetric, .rule = compressed, .scale_dtype = scale_dtype, .arithmetic = arithmetic}).scale;
+    return solve_qparams({0, 0}, {.num_bits = 4, .symmetric = symmetric, .rule = compressed, .scale_dtype = scale_dtype, .arithmetic = arithmetic})
+        .scale;
   };
   for (const bool symmetric : {true, false}) {
     CHECK(zeros(dtype::f32, dtype::f32, symmetric) == 0x1p-23f);
@@ -118,15 +119,19 @@ TEST_CASE("a scale is exact in its dtype, never zero, and zero is representable"
           for (int bits = type == number::integer ? 2 : 8; bits <= 8; ++bits)
             for (const bool symmetric : {true, false})
               for (const float magnitude : {0.0f, 1e-44f, 1e-38f, 1e-30f, 1e-9f, 3e-5f, 0.02f, 1.0f, 777.0f, 30000.0f})  // f16: max - min is finite
-                for (const range seen : {range{-magnitude, magnitude}, range{0, magnitude}, range{-magnitude, 0}, range{magnitude / 2, magnitude}, range{-magnitude, magnitude / 3}}) {
-                  const quant_spec spec{.type = type, .num_bits = bits, .symmetric = symmetric, .rule = rule, .scale_dtype = scale_dtype, .arithmetic = arithmetic};
+                for (const range seen : {range{-magnitude, magnitude}, range{0, magnitude}, range{-magnitude, 0}, range{magnitude / 2, magnitude},
+                                         range{-magnitude, magnitude / 3}}) {
+                  const quant_spec spec{
+                      .type = type, .num_bits = bits, .symmetric = symmetric, .rule = rule, .scale_dtype = scale_dtype, .arithmetic = arithmetic};
                   const scale_and_zero q = solve_qparams(seen, spec);
-                  const bool good = q.scale > 0 && std::isfinite(q.scale) && round_to(scale_dtype, q.scale) == q.scale && q.zero_point >= spec.qmin() &&
-                                    q.zero_point <= spec.qmax() && (type == number::floating || !symmetric || q.zero_point == 0) &&
+                  const bool good = q.scale > 0 && std::isfinite(q.scale) && round_to(scale_dtype, q.scale) == q.scale &&
+                                    q.zero_point >= spec.qmin() && q.zero_point <= spec.qmax() &&
+                                    (type == number::floating || !symmetric || q.zero_point == 0) &&
                                     (type == number::floating || quantize_value(0, q.scale, q.zero_point, spec) == q.zero_point);
                   if (!good)
-                    FAIL_CHECK("rule ", static_cast<int>(rule), ", scale ", name_of(scale_dtype), ", arithmetic ", name_of(arithmetic), ", ", bits, " bits, symmetric ",
-                               symmetric, ", floating ", type == number::floating, ", range ", seen.min, " ", seen.max, ": scale ", q.scale, " zero ", q.zero_point);
+                    FAIL_CHECK("rule ", static_cast<int>(rule), ", scale ", name_of(scale_dtype), ", arithmetic ", name_of(arithmetic), ", ", bits,
+                               " bits, symmetric ", symmetric, ", floating ", type == number::floating, ", range ", seen.min, " ", seen.max,
+                               ": scale ", q.scale, " zero ", q.zero_point);
                 }
 }
 

@@ -32,7 +32,8 @@ result<quantized_matrix> pack(matrix_view<const T> w, const Spec& spec) {
 std::string error_text(const result<quantized_matrix>& q) { return q ? "no error" : q.error().text(); }
 
 bool same(const quantized_matrix& a, const quantized_matrix& b) {
-  return std::ranges::equal(a.bytes(), b.bytes()) && std::ranges::equal(a.scales(), b.scales()) && std::ranges::equal(a.zero_points(), b.zero_points());
+  return std::ranges::equal(a.bytes(), b.bytes()) && std::ranges::equal(a.scales(), b.scales()) &&
+         std::ranges::equal(a.zero_points(), b.zero_points());
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ result<std::unique_ptr<int>> half(int x) {
 }  // namespace
 
 TEST_CASE("an error is one line of the parts that it has") {
-  CHECK(error{.where = "a.safetensors", .subject = "w", .problem = "is missing", .remedy = "copy it"}.text() == "a.safetensors: w: is missing: copy it");
+  CHECK(error{.where = "a.safetensors", .subject = "w", .problem = "is missing", .remedy = "copy it"}.text() ==
+        "a.safetensors: w: is missing: copy it");
   CHECK(error{.problem = "is missing"}.text() == "is missing");
   CHECK(error{.where = "a", .remedy = "b"}.text() == "a: b");
   CHECK(error{}.text().empty());

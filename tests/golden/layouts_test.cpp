@@ -45,7 +45,8 @@ void check_quantized(const known_matrix& m, const quantized_folder& q, std::set<
     if (distance <= half_a_step(m.values[i], back.scales[i], back.codes[i], item->encoding->spec)) continue;
     if (wrong++ == 0) first_wrong = i;
   }
-  INFO("first wrong element: [" << first_wrong / m.cols << ", " << first_wrong % m.cols << "] " << m.values[first_wrong] << " became " << back.values[first_wrong]);
+  INFO("first wrong element: [" << first_wrong / m.cols << ", " << first_wrong % m.cols << "] " << m.values[first_wrong] << " became "
+                                << back.values[first_wrong]);
   CHECK(wrong == 0);
 }
 

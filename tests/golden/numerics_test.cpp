@@ -135,9 +135,10 @@ TEST_CASE("asymmetric scales and zero points are PyTorch's, and codes differ onl
   const struct {
     std::string name;
     qlib::quant_spec spec;
-  } cases[] = {{"uint8_tensor", {.symmetric = false, .granularity = qlib::tile::per_tensor(), .rule = qlib::scale_rule::compressed_tensors}},
-               {"uint8_token", {.symmetric = false, .rule = qlib::scale_rule::compressed_tensors}},
-               {"uint4_g32", {.num_bits = 4, .symmetric = false, .granularity = qlib::tile::per_group(32), .rule = qlib::scale_rule::compressed_tensors}}};
+  } cases[] = {
+      {"uint8_tensor", {.symmetric = false, .granularity = qlib::tile::per_tensor(), .rule = qlib::scale_rule::compressed_tensors}},
+      {"uint8_token", {.symmetric = false, .rule = qlib::scale_rule::compressed_tensors}},
+      {"uint4_g32", {.num_bits = 4, .symmetric = false, .granularity = qlib::tile::per_group(32), .rule = qlib::scale_rule::compressed_tensors}}};
   for (const auto& c : cases) {
     CAPTURE(c.name);
     const quantized ours = quantize(w, c.spec);
@@ -183,7 +184,8 @@ TEST_CASE("codes of near-ties are those of a true division") {
 TEST_CASE("halves round to even, and codes saturate") {
   const tensor_set set = load("quantize.safetensors");
   const auto x = elements<float>(set, "ties"), rounded = elements<float>(set, "ties.round");
-  for (std::size_t i = 0; i < x.size(); ++i) CHECK(static_cast<float>(qlib::quantize_value(x[i], 1.0f, 0, {})) == std::clamp(rounded[i], -128.0f, 127.0f));
+  for (std::size_t i = 0; i < x.size(); ++i)
+    CHECK(static_cast<float>(qlib::quantize_value(x[i], 1.0f, 0, {})) == std::clamp(rounded[i], -128.0f, 127.0f));
 }
 
 TEST_CASE("bf16 arithmetic gives the scales and codes that PyTorch computes on bf16 tensors") {

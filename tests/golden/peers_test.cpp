@@ -18,9 +18,9 @@ namespace {
 const std::string data = QLIB_SOURCE_DIR "/tests/golden/data/";
 
 struct peer_case {
-  std::string name, source;       ///< folders in data/llmcompressor or data/msmodelslim, and in data/sources
-  std::string weights;            ///< the peer's file
-  qlib::quant_flags flags = {};   ///< of msModelSlim's cases; the others have a recipe.yaml
+  std::string name, source;      ///< folders in data/llmcompressor or data/msmodelslim, and in data/sources
+  std::string weights;           ///< the peer's file
+  qlib::quant_flags flags = {};  ///< of msModelSlim's cases; the others have a recipe.yaml
   bool modelslim() const { return !flags.quant_type.empty(); }
   std::string folder() const { return data + (modelslim() ? "msmodelslim/" : "llmcompressor/") + name; }
 };

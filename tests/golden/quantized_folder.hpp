@@ -37,12 +37,23 @@ inline std::vector<float> floats_of(qlib::dtype type, std::span<const std::byte>
       return value;
     };
     switch (type) {
-      case qlib::dtype::bf16: out[i] = qlib::to_float(load(qlib::bf16{})); break;
-      case qlib::dtype::f16: out[i] = qlib::to_float(load(qlib::f16{})); break;
-      case qlib::dtype::f32: out[i] = load(float{}); break;
-      case qlib::dtype::f8_e4m3: out[i] = qlib::e4m3_to_float(load(std::uint8_t{})); break;
-      case qlib::dtype::i8: out[i] = load(std::int8_t{}); break;
-      default: FAIL("no float can be made of " << qlib::name_of(type));
+      case qlib::dtype::bf16:
+        out[i] = qlib::to_float(load(qlib::bf16{}));
+        break;
+      case qlib::dtype::f16:
+        out[i] = qlib::to_float(load(qlib::f16{}));
+        break;
+      case qlib::dtype::f32:
+        out[i] = load(float{});
+        break;
+      case qlib::dtype::f8_e4m3:
+        out[i] = qlib::e4m3_to_float(load(std::uint8_t{}));
+        break;
+      case qlib::dtype::i8:
+        out[i] = load(std::int8_t{});
+        break;
+      default:
+        FAIL("no float can be made of " << qlib::name_of(type));
     }
   }
   return out;
@@ -134,15 +145,23 @@ inline decoded_weight decode(const qlib::quantization_plan& plan, const qlib::wo
       case qlib::slot_role::codes:
         std::visit(
             [&](const auto& packer) {
-              packer.unpack(qlib::scalar_backend{}, spec, tensors.bytes(t.name).data(), qlib::matrix_view<std::int8_t>{codes.data(), item.rows, item.cols});
+              packer.unpack(qlib::scalar_backend{}, spec, tensors.bytes(t.name).data(),
+                            qlib::matrix_view<std::int8_t>{codes.data(), item.rows, item.cols});
             },
             item.encoding->packer);
         break;
-      case qlib::slot_role::scales: scales = tensors.floats(t.name); break;
+      case qlib::slot_role::scales:
+        scales = tensors.floats(t.name);
+        break;
       case qlib::slot_role::zero_points:
-      case qlib::slot_role::zeros: zeros = tensors.floats(t.name); break;
-      case qlib::slot_role::packed_zero_points: zeros = unpacked_zero_points(tensors.bytes(t.name), spec.num_bits, grid); break;
-      default: break;
+      case qlib::slot_role::zeros:
+        zeros = tensors.floats(t.name);
+        break;
+      case qlib::slot_role::packed_zero_points:
+        zeros = unpacked_zero_points(tensors.bytes(t.name), spec.num_bits, grid);
+        break;
+      default:
+        break;
     }
   }
   REQUIRE(scales.size() == grid.tiles());

@@ -66,7 +66,8 @@ class synthetic_model {
 
   /// Experts in two tensors: [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate], or with the last two
   /// dimensions exchanged (`transposed`).
-  void stacked_experts(const std::string& base, std::size_t experts, std::size_t intermediate, std::size_t hidden, bool transposed, order rows, bool bias) {
+  void stacked_experts(const std::string& base, std::size_t experts, std::size_t intermediate, std::size_t hidden, bool transposed, order rows,
+                       bool bias) {
     const std::size_t both = 2 * intermediate;
     const auto gate_up = add(base + ".gate_up_proj", transposed ? shape_of(experts, hidden, both) : shape_of(experts, both, hidden));
     const auto down = add(base + ".down_proj", transposed ? shape_of(experts, intermediate, hidden) : shape_of(experts, hidden, intermediate));

@@ -21,8 +21,8 @@ std::string shard(std::initializer_list<std::string_view> names) {
   std::size_t end = 0;
   for (std::string_view name : names) {
     if (end != 0) header += ',';
-    header += "\"" + std::string{name} + R"(":{"dtype":"U8","shape":[2],"data_offsets":[)" + std::to_string(end) + "," +
-              std::to_string(end + 2) + "]}";
+    header +=
+        "\"" + std::string{name} + R"(":{"dtype":"U8","shape":[2],"data_offsets":[)" + std::to_string(end) + "," + std::to_string(end + 2) + "]}";
     end += 2;
   }
   return safetensors_text(header + "}", end);
@@ -125,8 +125,7 @@ TEST_CASE("widths of shard numbers do not matter, and shards follow each other b
   folder.write("model-00002-of-000163.safetensors", shard({"a"}));
   folder.write("model-00010-of-000163.safetensors", shard({"b"}));
   folder.write("any name", shard({"c"}));
-  folder.write(index_name,
-               index_text({"b", "model-00010-of-000163.safetensors", "a", "model-00002-of-000163.safetensors", "c", "any name"}));
+  folder.write(index_name, index_text({"b", "model-00010-of-000163.safetensors", "a", "model-00002-of-000163.safetensors", "c", "any name"}));
   qlib::checkpoint model;
   REQUIRE(text_of(qlib::checkpoint::open(folder.path(), model)) == "");
   std::string names;
@@ -157,18 +156,17 @@ TEST_CASE("links count as the files they point to, as in a hub cache") {
 TEST_CASE("files to copy are all regular files but weights, indices, config.json and hidden ones") {
   const temporary_folder folder;
   write_two_shards(folder);
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "generation_config.json", "modeling_x.py", "chat_template.jinja",
-                           "README.md", "LICENSE"})
-    folder.write(name, "x");
   for (const char* name :
-       {".gitattributes", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.gguf"})
+       {"tokenizer.json", "tokenizer.model", "generation_config.json", "modeling_x.py", "chat_template.jinja", "README.md", "LICENSE"})
+    folder.write(name, "x");
+  for (const char* name : {".gitattributes", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.gguf"})
     folder.write(name, "x");
   std::filesystem::create_directory(folder.path("original"));
   qlib::checkpoint model;
   REQUIRE(qlib::checkpoint::open(folder.path(), model).empty());
   CHECK(std::vector<std::string>(model.other_files().begin(), model.other_files().end()) ==
-        std::vector<std::string>{"LICENSE", "README.md", "chat_template.jinja", "generation_config.json", "modeling_x.py",
-                                 "tokenizer.json", "tokenizer.model"});
+        std::vector<std::string>{"LICENSE", "README.md", "chat_template.jinja", "generation_config.json", "modeling_x.py", "tokenizer.json",
+                                 "tokenizer.model"});
 }
 
 TEST_CASE("a folder that does not exist is one error") {
@@ -289,6 +287,5 @@ TEST_CASE("all errors of a directory are reported at once") {
   const std::string text = text_of(found);
   CAPTURE(text);
   CHECK(found.size() == 5);  // config, ../f, missing, short, b
-  for (const char* part : {"config.json", "\"../f\"", "missing.safetensors", "at least 8", ": b: "})
-    CHECK(text.find(part) != std::string::npos);
+  for (const char* part : {"config.json", "\"../f\"", "missing.safetensors", "at least 8", ": b: "}) CHECK(text.find(part) != std::string::npos);
 }

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include <csignal>
 #include <sys/resource.h>
+#include <csignal>
 
 using namespace qlib_test;
 using entry = qlib::journal::entry;
@@ -97,8 +97,7 @@ TEST_CASE("resuming with another plan is an error that names both plans and keep
   const auto journal = qlib::journal::open(folder.path("j"), plan + 1, true);
   REQUIRE_FALSE(journal);
   CHECK(journal.error().kind == qlib::error_kind::invalid_input);
-  CHECK(journal.error().problem ==
-        "the inputs or flags changed since the run began (plan 0123456789abcdef then, 0123456789abcdf0 now)");
+  CHECK(journal.error().problem == "the inputs or flags changed since the run began (plan 0123456789abcdef then, 0123456789abcdf0 now)");
   CHECK(journal.error().remedy.find("--resume") != std::string::npos);
   CHECK(folder.read("j") == text);
 }

@@ -12,8 +12,7 @@ TEST_CASE("JSON is checked with the place of the first error") {
     CHECK_FALSE(found.syntax);
     CHECK(found.duplicate_keys.empty());
   }
-  for (const char* text : {"", "{", "[1,]", "{} {}", "nul", "\"\xff\"", "\xef\xbb\xbf{}"})
-    CHECK(qlib::check_json(text, "f.json").syntax);
+  for (const char* text : {"", "{", "[1,]", "{} {}", "nul", "\"\xff\"", "\xef\xbb\xbf{}"}) CHECK(qlib::check_json(text, "f.json").syntax);
   const qlib::json_findings found = qlib::check_json("{\n  \"a\": x\n}", "f.json");
   REQUIRE(found.syntax);
   CHECK(found.syntax->where == "f.json");
@@ -47,10 +46,10 @@ TEST_CASE("strings are written with escapes only where JSON asks for them") {
 TEST_CASE("the first character that is not UTF-8 is found") {
   static_assert(!qlib::first_invalid_utf8("abc"));
   static_assert(qlib::first_invalid_utf8("ab\xff") == 2);
-  for (const char* good : {"", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf",
-                           "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
+  for (const char* good :
+       {"", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
     CHECK_FALSE(qlib::first_invalid_utf8(good));
-  for (const char* bad : {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2x", "\xe0\x9f\xbf", "\xe1\x80", "\xed\xa0\x80",
-                          "\xf0\x8f\xbf\xbf", "\xf1\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe"})
+  for (const char* bad : {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2x", "\xe0\x9f\xbf", "\xe1\x80", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
+                          "\xf1\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe"})
     CHECK(qlib::first_invalid_utf8("ok " + std::string{bad}) == 3);
 }

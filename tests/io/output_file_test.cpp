@@ -9,8 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include <csignal>
 #include <sys/resource.h>
+#include <csignal>
 
 using namespace qlib_test;
 

@@ -53,12 +53,11 @@ std::string entry(std::string_view name, std::string_view dtype, std::string_vie
 }  // namespace
 
 TEST_CASE("a header gives tensors in offset order, metadata in file order and the start of the data") {
-  const std::string header = "{" + entry("b", "F32", "[2,1]", "[6,14]") + R"(,"__metadata__":{"format":"pt","a":"1"},)" +
-                             entry("a", "BF16", "[3]", "[0,6]") + "}";
+  const std::string header =
+      "{" + entry("b", "F32", "[2,1]", "[6,14]") + R"(,"__metadata__":{"format":"pt","a":"1"},)" + entry("a", "BF16", "[3]", "[0,6]") + "}";
   const parsed p = parse(header, 14);
   REQUIRE(p.errors.empty());
-  CHECK(p.header.tensors ==
-        std::vector<qlib::tensor_info>{{"a", qlib::dtype::bf16, {3}, 0, 6}, {"b", qlib::dtype::f32, {2, 1}, 6, 14}});
+  CHECK(p.header.tensors == std::vector<qlib::tensor_info>{{"a", qlib::dtype::bf16, {3}, 0, 6}, {"b", qlib::dtype::f32, {2, 1}, 6, 14}});
   CHECK(p.header.metadata == qlib::safetensors_metadata{{"format", "pt"}, {"a", "1"}});
   CHECK(p.header.data_begin == 8 + header.size());
   CHECK(p.header.tensors[1].elements() == 2);
@@ -67,8 +66,7 @@ TEST_CASE("a header gives tensors in offset order, metadata in file order and th
 
 // Rule 1: the length prefix.
 TEST_CASE("a file of less than 8 bytes has no header") {
-  for (std::size_t size = 0; size < 8; ++size)
-    check_only_error(parse_file(std::string(size, '\0')), "", "a safetensors file has at least 8");
+  for (std::size_t size = 0; size < 8; ++size) check_only_error(parse_file(std::string(size, '\0')), "", "a safetensors file has at least 8");
 }
 
 TEST_CASE("a header of more than 100000000 bytes is refused before it is looked at") {
@@ -103,9 +101,8 @@ TEST_CASE("white space around the header is accepted") {
 }
 
 TEST_CASE("text that is not JSON is refused") {
-  for (const char* header :
-       {"", "   ", "{", "}", "{} x", "{}{}", "{\"a\":}", "{'a':1}", "{\"__metadata__\":{},}", "{\"t\":{\"x\":01}}",
-        "{\"t\":{\"x\":nan}}", "{\"t\":{\"x\":\"\t\"}}", "{\"t\":{\"x\":[}}", "{} // comment"}) {
+  for (const char* header : {"", "   ", "{", "}", "{} x", "{}{}", "{\"a\":}", "{'a':1}", "{\"__metadata__\":{},}", "{\"t\":{\"x\":01}}",
+                             "{\"t\":{\"x\":nan}}", "{\"t\":{\"x\":\"\t\"}}", "{\"t\":{\"x\":[}}", "{} // comment"}) {
     check_only_error(parse(header, 0), "", "not valid JSON");
   }
 }
@@ -117,8 +114,8 @@ TEST_CASE("what follows a NUL is not overlooked, and a byte order mark is refuse
 }
 
 TEST_CASE("bytes that are not UTF-8 are refused with their place") {
-  for (const char* name : {"\xff", "\x80", "\xc0\xaf", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
-                           "\xf4\x90\x80\x80", "\xf5\x80\x80\x80"})
+  for (const char* name :
+       {"\xff", "\x80", "\xc0\xaf", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80"})
     check_only_error(parse("{" + entry(name, "U8", "[0]", "[0,0]") + "}", 0), "", "not UTF-8 at byte 2");
 }
 
@@ -146,10 +143,8 @@ TEST_CASE("each of dtype, shape and data_offsets is required") {
 }
 
 TEST_CASE("unknown keys of an entry are ignored, whatever their value") {
-  for (const char* extra :
-       {"1", "-1.5", "\"x\"", "null", "true", "[1,[2,{\"dtype\":3}]]", "{\"shape\":{\"a\":[]},\"shape\":1}", "[]", "{}"}) {
-    const std::string header =
-        std::string{R"({"t":{"x":)"} + extra + R"(,"dtype":"U8","y":)" + extra + R"(,"shape":[1],"data_offsets":[0,1]}})";
+  for (const char* extra : {"1", "-1.5", "\"x\"", "null", "true", "[1,[2,{\"dtype\":3}]]", "{\"shape\":{\"a\":[]},\"shape\":1}", "[]", "{}"}) {
+    const std::string header = std::string{R"({"t":{"x":)"} + extra + R"(,"dtype":"U8","y":)" + extra + R"(,"shape":[1],"data_offsets":[0,1]}})";
     CHECK(parse(header, 1).errors.empty());
   }
 }
@@ -158,16 +153,13 @@ TEST_CASE("values of the wrong type are refused by name") {
   for (const char* value : {"1", "null", "\"x\"", "[]", "true", "1.5", "-1"})
     check_only_error(parse(std::string{"{\"t\":"} + value + "}", 0), "t", "not an object");
   for (const char* value : {"1", "null", "[]", "{}", "[\"U8\"]", "{\"dtype\":\"U8\"}", "true"})
-    check_only_error(parse(std::string{R"({"t":{"dtype":)"} + value + R"(,"shape":[1],"data_offsets":[0,1]}})", 1), "t",
-                     "\"dtype\" is ");
-  for (const char* value : {"1", "null", "\"x\"", "{}", "[-1]", "[1.0]", "[1e0]", "[-0]", "[null]", "[\"1\"]", "[[1]]", "[{}]",
-                            "[1,2,true,false,-3]", "[18446744073709551616]"})
-    check_only_error(parse(std::string{R"({"t":{"dtype":"U8","shape":)"} + value + R"(,"data_offsets":[0,1]}})", 1), "t",
-                     "\"shape\" ");
-  for (const char* value : {"1", "null", "\"x\"", "{}", "[]", "[0]", "[0,1,2]", "[-1,1]", "[0.0,1]", "[0,1.0]", "[0,\"1\"]",
-                            "[[0,1]]", "[null,null]", "[0,18446744073709551616]"})
-    check_only_error(parse(std::string{R"({"t":{"dtype":"U8","shape":[1],"data_offsets":)"} + value + "}}", 1), "t",
-                     "\"data_offsets\" ");
+    check_only_error(parse(std::string{R"({"t":{"dtype":)"} + value + R"(,"shape":[1],"data_offsets":[0,1]}})", 1), "t", "\"dtype\" is ");
+  for (const char* value : {"1", "null", "\"x\"", "{}", "[-1]", "[1.0]", "[1e0]", "[-0]", "[null]", "[\"1\"]", "[[1]]", "[{}]", "[1,2,true,false,-3]",
+                            "[18446744073709551616]"})
+    check_only_error(parse(std::string{R"({"t":{"dtype":"U8","shape":)"} + value + R"(,"data_offsets":[0,1]}})", 1), "t", "\"shape\" ");
+  for (const char* value : {"1", "null", "\"x\"", "{}", "[]", "[0]", "[0,1,2]", "[-1,1]", "[0.0,1]", "[0,1.0]", "[0,\"1\"]", "[[0,1]]", "[null,null]",
+                            "[0,18446744073709551616]"})
+    check_only_error(parse(std::string{R"({"t":{"dtype":"U8","shape":[1],"data_offsets":)"} + value + "}}", 1), "t", "\"data_offsets\" ");
 }
 
 TEST_CASE("metadata is an object of strings, or an error") {
@@ -175,8 +167,7 @@ TEST_CASE("metadata is an object of strings, or an error") {
   for (const char* value : {"1", "null", "[]", "\"x\"", "true"})
     check_only_error(parse(std::string{"{\"__metadata__\":"} + value + "}", 0), "__metadata__", "");
   for (const char* value : {"1", "-1", "0.5", "null", "[]", "{}", "{\"a\":\"b\"}", "true"})
-    check_only_error(parse(std::string{R"({"__metadata__":{"dtype":"x","shape":)"} + value + "}}", 0), "__metadata__",
-                     "not a string");
+    check_only_error(parse(std::string{R"({"__metadata__":{"dtype":"x","shape":)"} + value + "}}", 0), "__metadata__", "not a string");
 }
 
 // Rule 4: the tiling of the data.
@@ -191,8 +182,7 @@ TEST_CASE("overlapping tensors are refused with both names") {
   const parsed p = parse("{" + entry("a", "U8", "[4]", "[0,4]") + "," + entry("b", "U8", "[4]", "[2,6]") + "}", 6);
   check_only_error(p, "b", "[2, 6) overlap those of a, which end at 4");
   CHECK_FALSE(parse("{" + entry("a", "U8", "[4]", "[0,4]") + "," + entry("b", "U8", "[4]", "[0,4]") + "}", 4).errors.empty());
-  check_only_error(parse("{" + entry("a", "U8", "[4]", "[0,4]") + "," + entry("b", "U8", "[1]", "[1,2]") + "}", 4), "b",
-                   "overlap those of a");
+  check_only_error(parse("{" + entry("a", "U8", "[4]", "[0,4]") + "," + entry("b", "U8", "[1]", "[1,2]") + "}", 4), "b", "overlap those of a");
 }
 
 TEST_CASE("offsets that end before they begin are refused") {
@@ -201,17 +191,14 @@ TEST_CASE("offsets that end before they begin are refused") {
 }
 
 TEST_CASE("offsets that do not fit dtype and shape are refused with both numbers") {
-  check_only_error(parse("{" + entry("t", "F32", "[2,3]", "[0,20]") + "}", 20), "t",
-                   "F32 of shape [2, 3] needs 24 bytes, data_offsets give 20");
+  check_only_error(parse("{" + entry("t", "F32", "[2,3]", "[0,20]") + "}", 20), "t", "F32 of shape [2, 3] needs 24 bytes, data_offsets give 20");
   check_only_error(parse("{" + entry("t", "U8", "[]", "[0,0]") + "}", 0), "t", "U8 of shape [] needs 1 bytes, data_offsets give 0");
 }
 
 TEST_CASE("sizes above 64 bits are refused") {
-  for (const char* shape :
-       {"[4294967296,4294967296]", "[18446744073709551615]", "[18446744073709551615,2,0]", "[2305843009213693952]"})
+  for (const char* shape : {"[4294967296,4294967296]", "[18446744073709551615]", "[18446744073709551615,2,0]", "[2305843009213693952]"})
     check_only_error(parse("{" + entry("t", "U8", shape, "[0,0]") + "}", 0), "t", "has a size above 64 bits");
-  CHECK(parse("{" + entry("t", "U8", "[0,18446744073709551615,2]", "[0,0]") + "}", 0)
-            .errors.empty());  // the product is 0 from the start
+  CHECK(parse("{" + entry("t", "U8", "[0,18446744073709551615,2]", "[0,0]") + "}", 0).errors.empty());  // the product is 0 from the start
 }
 
 TEST_CASE("elements of less than a byte must fill whole bytes") {
@@ -232,10 +219,10 @@ TEST_CASE("missing and trailing bytes are refused with their number") {
 
 // Rule 6: scalars and empty tensors.
 TEST_CASE("a scalar has one element; empty tensors take no bytes and may lie anywhere between others") {
-  const parsed p = parse("{" + entry("s", "F32", "[]", "[0,4]") + "," + entry("e1", "F32", "[0]", "[4,4]") + "," +
-                             entry("e0", "F64", "[3,0,2]", "[0,0]") + "," + entry("t", "U8", "[1]", "[4,5]") + "," +
-                             entry("e2", "F64", "[0]", "[5,5]") + "," + entry("e3", "F64", "[0]", "[5,5]") + "}",
-                         5);
+  const parsed p =
+      parse("{" + entry("s", "F32", "[]", "[0,4]") + "," + entry("e1", "F32", "[0]", "[4,4]") + "," + entry("e0", "F64", "[3,0,2]", "[0,0]") + "," +
+                entry("t", "U8", "[1]", "[4,5]") + "," + entry("e2", "F64", "[0]", "[5,5]") + "," + entry("e3", "F64", "[0]", "[5,5]") + "}",
+            5);
   REQUIRE(p.errors.empty());
   std::vector<std::string> names;
   for (const qlib::tensor_info& t : p.header.tensors) names.push_back(t.name);
@@ -248,8 +235,7 @@ TEST_CASE("a scalar has one element; empty tensors take no bytes and may lie any
 TEST_CASE("data may start at an odd address and tensors may follow each other unaligned") {
   const temporary_folder folder;
   for (std::size_t spaces = 0; spaces < 8; ++spaces) {
-    const std::string header =
-        "{" + entry("a", "U8", "[3]", "[0,3]") + "," + entry("b", "F32", "[2]", "[3,11]") + "}" + std::string(spaces, ' ');
+    const std::string header = "{" + entry("a", "U8", "[3]", "[0,3]") + "," + entry("b", "F32", "[2]", "[3,11]") + "}" + std::string(spaces, ' ');
     qlib::safetensors_file file;
     REQUIRE(qlib::safetensors_file::open(folder.write("m.safetensors", safetensors_text(header, 11)), file).empty());
     CHECK(file.header().data_begin == 8 + header.size());
@@ -260,9 +246,8 @@ TEST_CASE("data may start at an odd address and tensors may follow each other un
 
 // Rule 8: dtypes.
 TEST_CASE("every dtype is read by its name, and an unknown one is refused by name") {
-  for (const char* name :
-       {"BOOL", "F4",  "F6_E2M3", "F6_E3M2", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
-        "I16",  "U16", "F16",     "BF16",    "I32", "U32", "F32",     "C64",     "F64",     "I64",         "U64"}) {
+  for (const char* name : {"BOOL", "F4",  "F6_E2M3", "F6_E3M2", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+                           "I16",  "U16", "F16",     "BF16",    "I32", "U32", "F32",     "C64",     "F64",     "I64",         "U64"}) {
     const qlib::dtype t = *qlib::dtype_from_name(name);
     const std::size_t bytes = 4 * qlib::bits_of(t) / 8;
     const parsed p = parse("{" + entry("t", name, "[4]", "[0," + std::to_string(bytes) + "]") + "}", bytes);
@@ -284,8 +269,7 @@ TEST_CASE("a repeated key is refused by name at every level that is read") {
   check_only_error(parse(R"({"__metadata__":{"a":"1","a":"1"}})", 0), "__metadata__", "the key \"a\" appears more than once");
   check_only_error(parse(R"({"t":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1), "t",
                    "the key \"dtype\" appears more than once");
-  check_only_error(parse(R"({"t":{"dtype":"U8","shape":[2],"shape":[1],"data_offsets":[0,1]}})", 1), "t",
-                   "the key \"shape\" appears more than once");
+  check_only_error(parse(R"({"t":{"dtype":"U8","shape":[2],"shape":[1],"data_offsets":[0,1]}})", 1), "t", "the key \"shape\" appears more than once");
 }
 
 TEST_CASE("names hold any UTF-8, escaped or not, with surrogate pairs") {
@@ -300,9 +284,8 @@ TEST_CASE("names hold any UTF-8, escaped or not, with surrogate pairs") {
 }
 
 TEST_CASE("all independent errors of a header are reported at once") {
-  const parsed p = parse("{" + entry("a", "F99", "[1]", "[0,1]") +
-                             R"(,"b":{"shape":[-1,-2]},"c":3,"d":{"dtype":"U8","shape":[1],"data_offsets":[0]}})",
-                         0);
+  const parsed p =
+      parse("{" + entry("a", "F99", "[1]", "[0,1]") + R"(,"b":{"shape":[-1,-2]},"c":3,"d":{"dtype":"U8","shape":[1],"data_offsets":[0]}})", 0);
   std::vector<std::string> subjects;
   for (const qlib::error& e : p.errors) subjects.push_back(e.subject);
   CHECK(subjects == std::vector<std::string>{"a", "b", "b", "b", "c", "d"});
@@ -313,8 +296,8 @@ TEST_CASE("all independent errors of a header are reported at once") {
 
 TEST_CASE("offsets above 4 GiB are checked with 64 bits") {
   const std::uint64_t gib = std::uint64_t{1} << 30;
-  const std::string header = "{" + entry("a", "BF16", "[2147483648,4]", "[0,17179869184]") + "," +
-                             entry("b", "U8", "[1073741824]", "[17179869184,18253611008]") + "}";
+  const std::string header =
+      "{" + entry("a", "BF16", "[2147483648,4]", "[0,17179869184]") + "," + entry("b", "U8", "[1073741824]", "[17179869184,18253611008]") + "}";
   const std::string start = safetensors_text(header, 0);
   qlib::safetensors_header out;
   CHECK(qlib::parse_safetensors_header(as_bytes(start), start.size() + 17 * gib, "m", out).empty());
@@ -326,8 +309,7 @@ TEST_CASE("offsets above 4 GiB are checked with 64 bits") {
 
 TEST_CASE("a mapped file finds tensors by name, gives pages back and survives moves") {
   const temporary_folder folder;
-  const std::string header =
-      "{" + entry("z", "U8", "[100000]", "[0,100000]") + "," + entry("a", "I16", "[2]", "[100000,100004]") + "}";
+  const std::string header = "{" + entry("z", "U8", "[100000]", "[0,100000]") + "," + entry("a", "I16", "[2]", "[100000,100004]") + "}";
   const std::string text = safetensors_text(header, 100004);
   qlib::safetensors_file opened;
   REQUIRE(qlib::safetensors_file::open(folder.write("m.safetensors", text), opened).empty());
@@ -432,11 +414,10 @@ TEST_CASE("what no reader accepts is not written") {
 }
 
 TEST_CASE("20000 damaged files are refused, or every tensor of them lies inside the file and fits its shape") {
-  const std::string original =
-      safetensors_text("{" + entry("a", "F32", "[2,3]", "[0,24]") + R"(,"__metadata__":{"format":"pt"},)" +
-                           entry("\\ud83d\\ude00", "U8", "[3]", "[24,27]") + "," + entry("e", "BF16", "[0]", "[27,27]") + "," +
-                           entry("s", "BF16", "[]", "[27,29]") + "," + entry("f", "F4", "[2,4]", "[29,33]") + "}",
-                       33);
+  const std::string original = safetensors_text("{" + entry("a", "F32", "[2,3]", "[0,24]") + R"(,"__metadata__":{"format":"pt"},)" +
+                                                    entry("\\ud83d\\ude00", "U8", "[3]", "[24,27]") + "," + entry("e", "BF16", "[0]", "[27,27]") +
+                                                    "," + entry("s", "BF16", "[]", "[27,29]") + "," + entry("f", "F4", "[2,4]", "[29,33]") + "}",
+                                                33);
   REQUIRE(parse_file(original).errors.empty());
   std::mt19937_64 random{20240229};
   const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
@@ -450,12 +431,24 @@ TEST_CASE("20000 damaged files are refused, or every tensor of them lies inside 
       const std::size_t anywhere = below(file.size()), from = below(file.size()), length = below(40);
       const char drawn = likely[below(likely.size())];
       switch (below(6)) {
-        case 0: file[at] = static_cast<char>(file[at] ^ (1 << below(8))); break;
-        case 1: file[anywhere] = drawn; break;
-        case 2: file.resize(at); break;
-        case 3: file.insert(anywhere, 1, drawn); break;
-        case 4: file.erase(anywhere, 1 + length % 3); break;
-        default: file.insert(anywhere, file.substr(from, length)); break;
+        case 0:
+          file[at] = static_cast<char>(file[at] ^ (1 << below(8)));
+          break;
+        case 1:
+          file[anywhere] = drawn;
+          break;
+        case 2:
+          file.resize(at);
+          break;
+        case 3:
+          file.insert(anywhere, 1, drawn);
+          break;
+        case 4:
+          file.erase(anywhere, 1 + length % 3);
+          break;
+        default:
+          file.insert(anywhere, file.substr(from, length));
+          break;
       }
     }
     const std::vector<char> exact(file.begin(), file.end());  // no terminator behind the last byte: a sanitizer sees every overrun

@@ -256,8 +256,8 @@ TEST_CASE("a save_path that is not empty is refused, an empty one is used, --ove
 
 TEST_CASE("flags that contradict each other or do not exist are refused") {
   const broken_model m;
-  const std::string recipe = m.folder.write("recipe.yaml",
-                                            "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n      targets: [Linear]\n      scheme: W8A8\n");
+  const std::string recipe =
+      m.folder.write("recipe.yaml", "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n      targets: [Linear]\n      scheme: W8A8\n");
   m.check_refused({"--quant_type", "w8a8_dynamic", "--config_path", recipe}, {{"quant_type", "config_path"}});
   m.check_refused({"--config_path", recipe, "--group_size", "32"}, {{"--config_path", "--group_size"}});
   m.check_refused({"--quant_type", "w4a16", "--w_bit", "8"}, {{"w4a16", "--w_bit 8"}});
@@ -295,8 +295,9 @@ TEST_CASE("all errors of a broken checkpoint and of the flags are listed in one 
   m.folder.write("model/model.safetensors.index.json",
                  index_bytes({{"strange", "1.safetensors"}, {"cut", "2.safetensors"}, {"not.there", "3.safetensors"}, {"gone", "4.safetensors"}}));
   m.folder.write("model/config.json", "{");
-  std::vector<std::vector<std::string>> errors{{"1.safetensors", "strange", "BF17"}, {"2.safetensors", "cut short"}, {"4.safetensors", "does not exist"},
-                                               {"index.json", "not.there"},          {"model/config.json"},          {"--format", "zip"}};
+  std::vector<std::vector<std::string>> errors{
+      {"1.safetensors", "strange", "BF17"}, {"2.safetensors", "cut short"}, {"4.safetensors", "does not exist"},
+      {"index.json", "not.there"},          {"model/config.json"},          {"--format", "zip"}};
   for (const tensor_bytes& t : m.tensors) errors.push_back({"3.safetensors", t.name, "index does not name it"});
   m.check_refused({"--quant_type", "w8a16", "--format", "zip"}, errors);
 }

@@ -57,7 +57,8 @@ inline std::string with_length(std::string_view header) {
 inline std::string header_entry(const tensor_bytes& t, std::uint64_t begin, std::uint64_t end) {
   std::string shape;
   for (const std::uint64_t extent : t.shape) shape += (shape.empty() ? "" : ",") + std::to_string(extent);
-  return "\"" + t.name + "\":{\"dtype\":\"" + t.dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
+  return "\"" + t.name + "\":{\"dtype\":\"" + t.dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
+         std::to_string(end) + "]}";
 }
 
 inline std::string safetensors_bytes(const std::vector<tensor_bytes>& tensors) {

@@ -61,19 +61,22 @@ TEST_CASE("--version and --help go to stdout and succeed") {
   }
   CHECK(run_program({"--version"}).out.rfind("qlib ", 0) == 0);
   const std::string help = run_program({"quant", "--help"}).out;
-  for (const char* flag : {"--model_path", "--save_path", "--save_directory", "--quant_type", "--config_path", "--format", "--device", "--device_type", "--compat",
-                           "--w_bit", "--a_bit", "--w_sym", "--group_size", "--is_dynamic", "--disable_names", "--targets", "--ignore", "--threads", "--resume",
-                           "--overwrite", "--dry_run", "--report", "--json", "--quiet", "--log_level", "--trust_remote_code"})
+  for (const char* flag : {"--model_path", "--save_path",        "--save_directory", "--quant_type", "--config_path", "--format",
+                           "--device",     "--device_type",      "--compat",         "--w_bit",      "--a_bit",       "--w_sym",
+                           "--group_size", "--is_dynamic",       "--disable_names",  "--targets",    "--ignore",      "--threads",
+                           "--resume",     "--overwrite",        "--dry_run",        "--report",     "--json",        "--quiet",
+                           "--log_level",  "--trust_remote_code"})
     CHECK_MESSAGE(help.find(flag) != std::string::npos, flag << " is not in the help");
 }
 
 TEST_CASE("dashes and underscores in a flag's name are the same, and so are aliases and upper-case types") {
   const small_run run;
   const auto expected = run.written({"--quant_type", "w8a8_dynamic"});
-  for (const std::vector<std::string>& words : {std::vector<std::string>{"--model-path", run.model, "--save-path", run.out, "--quant-type", "w8a8_dynamic"},
-                                                {"--model_path=" + run.model, "--save-path=" + run.out, "--quant_type=w8a8_dynamic"},
-                                                {"--model_path", run.model, "--save_directory", run.out, "--quant_type", "W8A8_DYNAMIC"},
-                                                {"--model_path", run.model, "--save-directory", run.out, "--quant_type", "w8a8_dynamic", "--device-type", "cpu"}}) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"--model-path", run.model, "--save-path", run.out, "--quant-type", "w8a8_dynamic"},
+        {"--model_path=" + run.model, "--save-path=" + run.out, "--quant_type=w8a8_dynamic"},
+        {"--model_path", run.model, "--save_directory", run.out, "--quant_type", "W8A8_DYNAMIC"},
+        {"--model_path", run.model, "--save-directory", run.out, "--quant_type", "w8a8_dynamic", "--device-type", "cpu"}}) {
     std::vector<std::string> all{"quant"};
     all.insert(all.end(), words.begin(), words.end());
     const program_result result = run_program(all);
@@ -109,7 +112,8 @@ TEST_CASE("a boolean is True, False, true, false, 1 or 0, or stands alone") {
 TEST_CASE("a flag that usually stands alone takes a boolean too") {
   const small_run run;
   const auto dynamic = run.written({"--quant_type", "w8a8_dynamic"});
-  for (const std::vector<std::string>& words : {std::vector<std::string>{"--is_dynamic"}, {"--is_dynamic", "True"}, {"--is_dynamic", "1"}, {"--is_dynamic=true"}}) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"--is_dynamic"}, {"--is_dynamic", "True"}, {"--is_dynamic", "1"}, {"--is_dynamic=true"}}) {
     std::vector<std::string> flags{"--w_bit", "8", "--a_bit", "8"};
     flags.insert(flags.end(), words.begin(), words.end());
     const std::string value = flags.back();
@@ -203,11 +207,12 @@ TEST_CASE("--dry_run checks everything and writes nothing") {
 
 TEST_CASE("plan lists name, dtype, shape and bytes of exactly what quant then writes") {
   const small_run run;
-  const std::vector<std::vector<std::string>> kinds{{"--quant_type", "w8a8_dynamic"},
-                                                    {"--quant_type", "w8a16", "--format", "compressed_tensors"},
-                                                    {"--quant_type", "w4a16", "--group_size", "32"},
-                                                    {"--quant_type", "w4a16", "--group_size", "32", "--w_sym", "False", "--format", "compressed_tensors"},
-                                                    {"--quant_type", "fp8_dynamic"}};
+  const std::vector<std::vector<std::string>> kinds{
+      {"--quant_type", "w8a8_dynamic"},
+      {"--quant_type", "w8a16", "--format", "compressed_tensors"},
+      {"--quant_type", "w4a16", "--group_size", "32"},
+      {"--quant_type", "w4a16", "--group_size", "32", "--w_sym", "False", "--format", "compressed_tensors"},
+      {"--quant_type", "fp8_dynamic"}};
   for (const auto& kind : kinds) {
     CAPTURE(kind[1]);
     std::vector<std::string> words{"plan", "--json", "--model_path", run.model};

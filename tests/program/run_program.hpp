@@ -84,7 +84,8 @@ class running_program {
 
   program_result wait() {
     int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
     pid_ = -1;
     program_result result;
     if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);

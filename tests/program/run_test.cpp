@@ -16,7 +16,8 @@ namespace {
 
 /// 72 MB: large enough that kills land in the middle, small enough for fifty runs.
 const std::vector<tensor_bytes>& large_model() {
-  static const std::vector<tensor_bytes> tensors = llama_tensors({.layers = 3, .hidden = 1024, .key_rows = 256, .intermediate = 2816, .vocabulary = 1024});
+  static const std::vector<tensor_bytes> tensors =
+      llama_tensors({.layers = 3, .hidden = 1024, .key_rows = 256, .intermediate = 2816, .vocabulary = 1024});
   return tensors;
 }
 
@@ -73,10 +74,11 @@ class memory_disk {
 TEST_CASE("the number of threads does not change a byte") {
   temporary_folder folder;
   const std::string model = write_model(folder, "model", large_model());
-  const std::vector<std::vector<std::string>> kinds{{"--quant_type", "w8a8_dynamic"},
-                                                    {"--quant_type", "w4a16", "--group_size", "32"},
-                                                    {"--quant_type", "w4a16", "--group_size", "128", "--w_sym", "False", "--format", "compressed_tensors"},
-                                                    {"--quant_type", "fp8_dynamic", "--format", "compressed_tensors", "--part_file_size", "0.02"}};
+  const std::vector<std::vector<std::string>> kinds{
+      {"--quant_type", "w8a8_dynamic"},
+      {"--quant_type", "w4a16", "--group_size", "32"},
+      {"--quant_type", "w4a16", "--group_size", "128", "--w_sym", "False", "--format", "compressed_tensors"},
+      {"--quant_type", "fp8_dynamic", "--format", "compressed_tensors", "--part_file_size", "0.02"}};
   for (const auto& kind : kinds) {
     CAPTURE(kind.at(1));
     std::map<std::string, std::string> first;

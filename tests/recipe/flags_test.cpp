@@ -40,11 +40,9 @@ TEST_CASE("each built quant type is the scheme of that name, in any case") {
 
   CHECK(*only_stage({.quant_type = "w8a16"}).scheme.weights == quantization_args{});
   CHECK_FALSE(only_stage({.quant_type = "w8a16"}).scheme.input_activations);
-  CHECK(*only_stage({.quant_type = "w8a16", .group_size = 64}).scheme.weights ==
-        quantization_args{.strategy = strategy::group, .group_size = 64});
+  CHECK(*only_stage({.quant_type = "w8a16", .group_size = 64}).scheme.weights == quantization_args{.strategy = strategy::group, .group_size = 64});
 
-  CHECK(*only_stage({.quant_type = "w4a16"}).scheme.weights ==
-        quantization_args{.num_bits = 4, .strategy = strategy::group, .group_size = 128});
+  CHECK(*only_stage({.quant_type = "w4a16"}).scheme.weights == quantization_args{.num_bits = 4, .strategy = strategy::group, .group_size = 128});
   CHECK(*only_stage({.quant_type = "w4a16", .w_sym = false, .group_size = 32}).scheme.weights ==
         quantization_args{.num_bits = 4, .symmetric = false, .strategy = strategy::group, .group_size = 32});
 
@@ -109,10 +107,8 @@ TEST_CASE("flags that contradict each other are named both") {
 }
 
 TEST_CASE("flags that agree with the quant type are accepted") {
-  CHECK(
-      only_stage(
-          {.quant_type = "w8a8_dynamic", .w_bit = 8, .a_bit = 8, .w_sym = true, .observer = "minmax", .rounder = "rtn", .is_dynamic = true})
-          .scheme.weights->num_bits == 8);
+  CHECK(only_stage({.quant_type = "w8a8_dynamic", .w_bit = 8, .a_bit = 8, .w_sym = true, .observer = "minmax", .rounder = "rtn", .is_dynamic = true})
+            .scheme.weights->num_bits == 8);
 }
 
 TEST_CASE("a quant type that is not built lists the built ones, and an unknown one lists all") {

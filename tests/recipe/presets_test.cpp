@@ -37,8 +37,7 @@ TEST_CASE("the fp8 presets are float8 by channel or by block of 128 x 128") {
   CHECK(*dynamic.input_activations == quantization_args{.type = number::floating, .strategy = strategy::token, .dynamic = true});
   const scheme& block = find_preset("FP8_BLOCK")->scheme;
   CHECK(*block.weights == quantization_args{.type = number::floating, .strategy = strategy::block, .block_rows = 128, .block_cols = 128});
-  CHECK(*block.input_activations ==
-        quantization_args{.type = number::floating, .strategy = strategy::group, .group_size = 128, .dynamic = true});
+  CHECK(*block.input_activations == quantization_args{.type = number::floating, .strategy = strategy::group, .group_size = 128, .dynamic = true});
 }
 
 TEST_CASE("UNQUANTIZED leaves a layer float") { CHECK(find_preset("UNQUANTIZED")->scheme == scheme{}); }

@@ -129,9 +129,8 @@ TEST_CASE("the recipe that LLM-Compressor writes beside a checkpoint is read as 
   CHECK(s.syntax == pattern_syntax::compressed_tensors);
   CHECK(s.targets == list{"Linear"});
   CHECK(s.ignore == list{"lm_head", "re:.*mlp.gate$"});
-  CHECK(
-      s.scheme.weights ==
-      quantization_args{.num_bits = 4, .symmetric = false, .strategy = strategy::group, .group_size = 32, .observer = "memoryless_minmax"});
+  CHECK(s.scheme.weights ==
+        quantization_args{.num_bits = 4, .symmetric = false, .strategy = strategy::group, .group_size = 32, .observer = "memoryless_minmax"});
   CHECK_FALSE(s.scheme.input_activations);
   CHECK(s.scheme.format.empty());
   CHECK(s.observer == policy_choice{"minmax", {}});
@@ -212,8 +211,7 @@ TEST_CASE("each wrong QuantizationArgs is an error with its line") {
            {"bits: 8", "unknown key 'bits': known keys: num_bits, type"},
        })
     check_error(weights(args), at, part);
-  const std::string group_without_size = failed(weights("strategy: group")).at(0),
-                    block_without_shape = failed(weights("strategy: block")).at(0);
+  const std::string group_without_size = failed(weights("strategy: group")).at(0), block_without_shape = failed(weights("strategy: block")).at(0);
   CHECK(group_without_size.find("strategy group needs a group_size > 0") != std::string::npos);
   CHECK(block_without_shape.find("needs a block_structure") != std::string::npos);
 }
@@ -229,8 +227,7 @@ TEST_CASE("activations must be dynamic tokens, tensors or groups") {
   check_error(inputs("strategy: token"), at, "static activations need calibration");
   check_error(inputs("strategy: channel, dynamic: true"), at, "activations cannot have strategy channel");
   check_error(modifier("      scheme: {input_activations: {dynamic: true}}\n"), "r.yaml:4", "activations without weights");
-  check_error(modifier("      scheme: {weights: {}, output_activations: {dynamic: true}}\n"), "r.yaml:4",
-              "output activations need calibration");
+  check_error(modifier("      scheme: {weights: {}, output_activations: {dynamic: true}}\n"), "r.yaml:4", "output activations need calibration");
   check_error(modifier("      scheme: {weights: {}, format: marlin-24}\n"), "r.yaml:4", "format 'marlin-24' is not built yet");
 }
 
@@ -246,13 +243,11 @@ TEST_CASE("what a modifier cannot do is an error that names the line and lists w
   check_error(modifier("      tragets: [a]\n      scheme: W8A8\n"), "r.yaml:4: QuantizationModifier.tragets",
               "unknown key 'tragets': known keys: targets, ignore");
   check_error(modifier("      ignore: [lm_head]\n"), "r.yaml:3: QuantizationModifier", "nothing says what to quantize to");
-  check_error(modifier("      scheme: W8A8\n      config_groups: {}\n"), "r.yaml:4",
-              "scheme and config_groups (line 5) exclude each other");
+  check_error(modifier("      scheme: W8A8\n      config_groups: {}\n"), "r.yaml:4", "scheme and config_groups (line 5) exclude each other");
   check_error(modifier("      scheme: W8A8\n      kv_cache_scheme: {num_bits: 8}\n"), "r.yaml:5", "KV cache needs calibration");
-  check_error(modifier("      scheme: W8A8\n      ignore:\n      - lm_head\n      - 're:('\n"),
-              "r.yaml:7: QuantizationModifier.ignore[1]: re:(", "bad regex at offset 1");
-  check_error(modifier("      targets: [a]\n      config_groups: {W8A8: [b]}\n"), "r.yaml:4",
-              "targets have no effect beside config_groups");
+  check_error(modifier("      scheme: W8A8\n      ignore:\n      - lm_head\n      - 're:('\n"), "r.yaml:7: QuantizationModifier.ignore[1]: re:(",
+              "bad regex at offset 1");
+  check_error(modifier("      targets: [a]\n      config_groups: {W8A8: [b]}\n"), "r.yaml:4", "targets have no effect beside config_groups");
   check_error(modifier("      config_groups: {g: {weights: {}}}\n"), "r.yaml:4", "no targets");
   check_error(modifier("      targets: {a: b}\n      scheme: W8A8\n"), "r.yaml:4", "expected a list, found a map");
 }
@@ -273,8 +268,7 @@ TEST_CASE("a text that is not one clean YAML map is an error") {
   check_error("W8A8\n", "r.yaml:1: ", "expected a map, found 'W8A8'");
   check_error("a: [1\nb: 2\n", "r.yaml:", "not YAML");
   check_error("QuantizationModifier: {scheme: W8A8}\n---\nQuantizationModifier: {scheme: W8A8}\n", "r.yaml:3", "a second document");
-  check_error("QuantizationModifier:\n  scheme: W8A8\n  scheme: FP8_DYNAMIC\n", "r.yaml:3: scheme",
-              "duplicate key; first written in line 2");
+  check_error("QuantizationModifier:\n  scheme: W8A8\n  scheme: FP8_DYNAMIC\n", "r.yaml:3: scheme", "duplicate key; first written in line 2");
   check_error("apiversion: modelslim_v1\napiversion: modelslim_v1\n" + linear_quant("{" + w8 + "}").substr(25), "r.yaml:2: apiversion",
               "duplicate key");
   check_error("QuantizationModifier: {scheme: W8A8}\n\x04junk\n", "r.yaml:2", "control character 4");
@@ -323,13 +317,11 @@ TEST_CASE("combinations that are not built or do not exist are errors") {
   for (const auto& [q, part] : std::vector<std::pair<std::string, std::string>>{
            {"{act: {dtype: int8, scope: per_tensor, symmetric: true, method: minmax}, " + w8 + "}",
             "scope per_tensor need calibration, not built yet"},
-           {"{act: {dtype: int8, scope: pd_mix, symmetric: false, method: minmax}, " + w8 + "}",
-            "scope pd_mix need calibration, not built yet"},
+           {"{act: {dtype: int8, scope: pd_mix, symmetric: false, method: minmax}, " + w8 + "}", "scope pd_mix need calibration, not built yet"},
            {"{act: {dtype: int8, scope: per_token, symmetric: false, method: minmax}, " + w8 + "}", "asymmetric per_token"},
            {"{act: {dtype: float, scope: per_token, symmetric: true, method: minmax}, " + w8 + "}", "dtype float with method minmax"},
            {"{act: {dtype: mxfp8, scope: per_block, symmetric: true, method: minmax}, " + w8 + "}", "dtype 'mxfp8' is not built yet"},
-           {"{act: {dtype: fp8_e4m3, scope: per_token, symmetric: true, method: minmax}, " + w8 + "}",
-            "int8 weights with fp8_e4m3 activations"},
+           {"{act: {dtype: fp8_e4m3, scope: per_token, symmetric: true, method: minmax}, " + w8 + "}", "int8 weights with fp8_e4m3 activations"},
            {"{" + a8 + ", weight: {dtype: int4, scope: per_channel, symmetric: true, method: minmax}}", "W4A8 is not built yet"},
            {"{" + a8 + ", weight: {dtype: int8, scope: per_channel, symmetric: false, method: minmax}}", "asymmetric per_channel weights"},
            {"{weight: {dtype: int8, scope: per_channel, symmetric: true, method: ssz}}",
@@ -348,8 +340,7 @@ TEST_CASE("combinations that are not built or do not exist are errors") {
 
 TEST_CASE("other processors, keys, savers and versions are errors that list what is known") {
   const std::string good = linear_quant("{" + w8 + "}");
-  check_error("apiversion: modelslim_v0\nspec: {}\n", "r.yaml:1: apiversion",
-              "'modelslim_v0' is not built yet in this version: known: modelslim_v1");
+  check_error("apiversion: modelslim_v0\nspec: {}\n", "r.yaml:1: apiversion", "'modelslim_v0' is not built yet in this version: known: modelslim_v1");
   check_error("apiversion: 7\n", "r.yaml:1", "unknown apiversion '7'");
   check_error("apiversion: modelslim_v1\n", "r.yaml:1", "the key 'spec' is missing");
   check_error("apiversion: modelslim_v1\nspec: {process: []}\n", "r.yaml:2", "process is empty");
@@ -362,8 +353,7 @@ TEST_CASE("other processors, keys, savers and versions are errors that list what
   check_error(good + "  - type: linear\n", "r.yaml:6", "unknown processor 'linear': known: linear_quant, group; not yet: dynamic_cache");
   check_error(good + "  - {include: ['*']}\n", "r.yaml:6", "the key 'type' is missing");
   check_error(good + "  - {type: group}\n", "r.yaml:6", "a group without configs");
-  check_error(linear_quant("{" + w8 + "}", "    exlude: [a]\n"), "r.yaml:6: spec.process[0].exlude",
-              "known keys: type, qconfig, include, exclude");
+  check_error(linear_quant("{" + w8 + "}", "    exlude: [a]\n"), "r.yaml:6: spec.process[0].exlude", "known keys: type, qconfig, include, exclude");
   check_error(linear_quant("{" + w8 + "}", "    exclude: ['{0..5000}']\n"), "r.yaml:6", "more than 1000 patterns");
   check_error(good + "  save: [{type: mindie_format_saver}]\n", "r.yaml:6: spec.save[0].type", "'mindie_format_saver' is not built yet");
   check_error(good + "  save: [{type: ascendv1_saver, part_file_size: -1}]\n", "r.yaml:6", "expected an integer");

@@ -1,7 +1,7 @@
 #include "command.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <qlib/format/stored_layers.hpp>
 #include <qlib/format/weight_folder.hpp>
@@ -30,6 +30,7 @@ struct type_total {
 struct summary {
   std::string family, format;
   bool known_family = false;
+  std::size_t files = 0, tensors = 0;
   std::uint64_t bytes = 0, weights = 0;  // of all tensors; weights: without scales and zero points
   std::map<std::string, type_total> types, dtypes;
   type_total quantized;
@@ -47,13 +48,21 @@ std::string family_of(const weight_folder& folder) {
   return "unknown";
 }
 
+/// Other safetensors files (calibration data, a second copy of the weights) lie in the same folder.
+bool of_model(const weight_folder& folder, const std::string& file) {
+  if (folder.has_file("model.safetensors")) return file == "model.safetensors";
+  if (folder.has_file("model.safetensors.index.json")) return file.find("-of-") != std::string::npos;
+  if (folder.description_file().empty()) return true;
+  return file.starts_with("quant_model_weight") || file.starts_with("mtp-") || file.starts_with("rot.") || file.starts_with("model-");
+}
+
 summary summarize(const weight_folder& folder) {
   summary s;
   s.family = family_of(folder);
   s.format = format_of(folder);
   s.known_family = std::ranges::find(known_model_types(), s.family) != known_model_types().end();
   const std::vector<stored_layer> layers = stored_layers(folder);
-  std::uint64_t in_layers = 0;
+  std::uint64_t in_layers = 0, all_weights = 0;
   for (const stored_layer& l : layers) {
     type_total& t = s.types[l.quantized() ? l.quant_type : l.dtype];
     for (type_total* total : {&t, &s.quantized}) {
@@ -66,18 +75,24 @@ summary summarize(const weight_folder& folder) {
     s.weights += l.weights;
   }
   for (const stored_tensor& t : folder.tensors()) {
+    if (!of_model(folder, folder.file_of(t))) continue;
     s.bytes += t.info.bytes();
+    ++s.tensors;
     type_total& d = s.dtypes[std::string{name_of(t.info.dtype)}];
     ++d.layers;
     d.bytes += t.info.bytes();
     // Vectors are norms and biases; of a quantized module they may be scales, which stand for no weight.
-    const bool side = t.info.name.find("_scale") != std::string::npos || t.info.name.find("_offset") != std::string::npos || t.info.name.find(".g_idx") != std::string::npos;
-    if (t.info.shape.size() == 1 && !side && !t.info.name.ends_with(".weight_shape")) s.weights += t.info.elements();
+    const bool side = t.info.name.find("_scale") != std::string::npos || t.info.name.find("_offset") != std::string::npos ||
+                      t.info.name.find(".g_idx") != std::string::npos;
+    if (s.format == "float") all_weights += t.info.elements();
+    else if (t.info.shape.size() == 1 && !side && !t.info.name.ends_with(".weight_shape")) s.weights += t.info.elements();
   }
+  if (s.format == "float") s.weights = all_weights;
   if (s.bytes > in_layers) {
     type_total& other = s.types["others"];
     other.bytes = s.bytes - in_layers;
   }
+  for (const std::string& file : folder.weight_names()) s.files += of_model(folder, file);
   s.groups = layer_groups(layers);
   return s;
 }
@@ -95,30 +110,37 @@ std::string fitted(const std::string& text, std::size_t width) {
   return text.substr(0, width - 3 - tail) + "..." + text.substr(text.size() - tail);
 }
 
-nlohmann::ordered_json json_of(const summary& s, const weight_folder& folder) {
+nlohmann::ordered_json json_of(const summary& s) {
   nlohmann::ordered_json j;
   j["model_type"] = s.family;
   j["known_family"] = s.known_family;
   j["format"] = s.format;
   j["bytes"] = s.bytes;
-  j["files"] = folder.weight_names().size();
-  j["tensors"] = folder.tensors().size();
+  j["files"] = s.files;
+  j["tensors"] = s.tensors;
   j["bits_per_weight"] = s.bits();
-  j["quantized"] = {{"layers", s.quantized.layers}, {"weights", s.quantized.weights}, {"bytes", s.quantized.bytes}, {"bits_per_weight", s.quantized.bits()}};
+  j["quantized"] = {
+      {"layers", s.quantized.layers}, {"weights", s.quantized.weights}, {"bytes", s.quantized.bytes}, {"bits_per_weight", s.quantized.bits()}};
   j["types"] = nlohmann::ordered_json::object();
   for (const auto& [type, t] : s.types) j["types"][type] = {{"layers", t.layers}, {"weights", t.weights}, {"bytes", t.bytes}};
   j["layers"] = nlohmann::ordered_json::array();
   for (const layer_group& g : s.groups)
-    j["layers"].push_back({{"name", g.pattern}, {"quant_type", g.quant_type}, {"dtype", g.dtype}, {"count", g.count}, {"shape", g.shape}, {"weights", g.weights}, {"bytes", g.bytes}});
+    j["layers"].push_back({{"name", g.pattern},
+                           {"quant_type", g.quant_type},
+                           {"dtype", g.dtype},
+                           {"count", g.count},
+                           {"shape", g.shape},
+                           {"weights", g.weights},
+                           {"bytes", g.bytes}});
   j["dtypes"] = nlohmann::ordered_json::object();
   for (const auto& [type, t] : s.dtypes) j["dtypes"][type] = {{"tensors", t.layers}, {"bytes", t.bytes}};
   return j;
 }
 
 /// A table of at most 80 columns.
-void print(const summary& s, const inspect_options& o, const weight_folder& folder) {
-  fmt::print("{}\n  family {}, format {}\n  {} tensors in {} file{}, {}, {:.2f} bits per weight", o.directory, s.family, s.format, folder.tensors().size(), folder.weight_names().size(),
-             folder.weight_names().size() == 1 ? "" : "s", size_text(static_cast<double>(s.bytes)), s.bits());
+void print(const summary& s, const inspect_options& o) {
+  fmt::print("{}\n  family {}, format {}\n  {} tensors in {} file{}, {}, {:.2f} bits per weight", o.directory, s.family, s.format, s.tensors, s.files,
+             s.files == 1 ? "" : "s", size_text(static_cast<double>(s.bytes)), s.bits());
   if (s.quantized.layers) fmt::print("\n  {} quantized layers, {:.2f} bits per weight with their scales", s.quantized.layers, s.quantized.bits());
   fmt::print("\n\n");
   std::size_t name = 5, type = 4, count = 1, shape = 5;
@@ -147,8 +169,8 @@ int run(const inspect_options& o) {
   if (errors found = weight_folder::open(o.directory, folder); !found.empty()) return report_errors(found);
   for (const error& e : folder.damage()) log_warning(o.common, e.text());
   const summary s = summarize(folder);
-  if (o.common.json) fmt::print("{}\n", json_of(s, folder).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
-  else print(s, o, folder);
+  if (o.common.json) fmt::print("{}\n", json_of(s).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  else print(s, o);
   return folder.weight_names().empty() ? exit_invalid : exit_done;
 }
 

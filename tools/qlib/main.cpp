@@ -1,7 +1,7 @@
 #include "command.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <qlib/version.hpp>
 
 #include <algorithm>
@@ -59,8 +59,9 @@ int main(int argc, char** argv) {
   CLI::App app{"Quantizes Hugging Face checkpoints for vLLM-Ascend, MindIE, vLLM and vLLM-GCU.", "qlib"};
   app.set_version_flag("--version", "qlib " QLIB_VERSION);
   app.require_subcommand(1);
-  app.footer("Example:\n  qlib quant --model_path Qwen3-8B --save_path Qwen3-8B-W8A8 --quant_type w8a8_dynamic\n"
-             "`qlib COMMAND --help` says more.");
+  app.footer(
+      "Example:\n  qlib quant --model_path Qwen3-8B --save_path Qwen3-8B-W8A8 --quant_type w8a8_dynamic\n"
+      "`qlib COMMAND --help` says more.");
   int code = exit_done;
   declare_quant(app, code);
   declare_plan(app, code);

@@ -1,7 +1,7 @@
 #include "quant_options.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <qlib/pipeline/chunk.hpp>
 
@@ -25,7 +25,12 @@ int run(const quant_options& o) {
     nlohmann::ordered_json j;
     j["tensors"] = nlohmann::ordered_json::array();
     for (const output_slot& s : p.plan.slots)
-      j["tensors"].push_back({{"name", s.tensor.name}, {"dtype", name_of(s.tensor.type)}, {"shape", s.tensor.shape}, {"bytes", s.bytes}, {"source", s.source}, {"quant_type", s.quant_type}});
+      j["tensors"].push_back({{"name", s.tensor.name},
+                              {"dtype", name_of(s.tensor.type)},
+                              {"shape", s.tensor.shape},
+                              {"bytes", s.bytes},
+                              {"source", s.source},
+                              {"quant_type", s.quant_type}});
     j["output_bytes"] = p.plan.output_bytes;
     j["peak_memory_bytes"] = forecast_peak_memory(p.plan, thread_count(o));
     j["errors"] = nlohmann::ordered_json::array();
@@ -41,9 +46,9 @@ int run(const quant_options& o) {
       for (std::uint64_t d : s.tensor.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(d);
       fmt::print("{:<72} {:>8} {:<20} {}\n", s.tensor.name, name_of(s.tensor.type), "[" + shape + "]", s.quant_type);
     }
-    fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory\n", p.plan.quantized, p.plan.floats, size_text(static_cast<double>(p.plan.input_bytes)),
-               size_text(static_cast<double>(p.plan.output_bytes)), p.plan.files.size(), p.plan.files.size() == 1 ? "" : "s",
-               size_text(static_cast<double>(forecast_peak_memory(p.plan, thread_count(o)))));
+    fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory\n", p.plan.quantized, p.plan.floats,
+               size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)), p.plan.files.size(),
+               p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_peak_memory(p.plan, thread_count(o)))));
   }
   return exit_done;
 }

@@ -1,7 +1,7 @@
 #include "quant_options.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <chrono>
@@ -85,7 +85,9 @@ int run(const quant_options& o) {
   if (!o.model_type.empty() && o.model_type != p.plan.model_type)
     log_warning(o.common, fmt::format("--model_type {} is not config.json's model_type {}", o.model_type, p.plan.model_type));
   if (o.dry_run) {
-    if (!o.common.quiet) fmt::print(stderr, "qlib: dry run: {} layers would be quantized, {} written\n", p.plan.quantized, size_text(static_cast<double>(p.plan.output_bytes)));
+    if (!o.common.quiet)
+      fmt::print(stderr, "qlib: dry run: {} layers would be quantized, {} written\n", p.plan.quantized,
+                 size_text(static_cast<double>(p.plan.output_bytes)));
     return exit_done;
   }
   progress_line line{p.plan, o.common.quiet};
@@ -104,20 +106,23 @@ int run(const quant_options& o) {
     j["input_bytes"] = p.plan.input_bytes;
     j["output_bytes"] = p.plan.output_bytes;
     j["tensors"] = {{"quantized", p.plan.quantized}, {"float", p.plan.slots.size() - [&] {
-                       std::size_t n = 0;
-                       for (const output_slot& s : p.plan.slots) n += s.tensor.role != slot_role::copy;
-                       return n;
-                     }()}};
+                                                        std::size_t n = 0;
+                                                        for (const output_slot& s : p.plan.slots) n += s.tensor.role != slot_role::copy;
+                                                        return n;
+                                                      }()}};
     j["layers"] = nlohmann::ordered_json::array();
     for (const layer_report& l : done->layers)
-      j["layers"].push_back({{"name", l.name}, {"quant_type", l.quant_type}, {"mse", l.error.mse}, {"cosine", l.error.cosine}, {"max_abs_err", l.error.max_abs_err}});
+      j["layers"].push_back(
+          {{"name", l.name}, {"quant_type", l.quant_type}, {"mse", l.error.mse}, {"cosine", l.error.cosine}, {"max_abs_err", l.error.max_abs_err}});
     j["files"] = done->files;
     j["warnings"] = p.plan.warnings;
     if (o.common.json) fmt::print("{}\n", j.dump(1));
     if (!o.report.empty()) {
       std::ofstream file{o.report};
       file << j.dump(1) << '\n';
-      if (!file.flush()) return report_error({.kind = error_kind::run_failed, .where = o.report, .problem = "cannot be written", .remedy = "the checkpoint itself is complete"});
+      if (!file.flush())
+        return report_error(
+            {.kind = error_kind::run_failed, .where = o.report, .problem = "cannot be written", .remedy = "the checkpoint itself is complete"});
     }
   }
   if (!o.common.json && !o.common.quiet)
@@ -134,10 +139,11 @@ void declare_quant(CLI::App& app, int& exit_code) {
   auto* c = app.add_subcommand("quant", "quantize a checkpoint");
   auto options = std::make_shared<quant_options>();
   add_quant_options(*c, *options, true);
-  c->footer("Examples:\n"
-            "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w8a8_dynamic\n"
-            "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w4a16 --group_size 128 --format compressed_tensors\n"
-            "  qlib quant --model_path Qwen3-8B --save_path out --config_path recipe.yaml");
+  c->footer(
+      "Examples:\n"
+      "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w8a8_dynamic\n"
+      "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w4a16 --group_size 128 --format compressed_tensors\n"
+      "  qlib quant --model_path Qwen3-8B --save_path out --config_path recipe.yaml");
   c->callback([options, &exit_code] { exit_code = run(*options); });
 }
 

@@ -81,12 +81,16 @@ errors prepare(const quant_options& o, prepared& out) {
     if (!text) found.push_back(text.error());
     else append(parse_recipe(*text, o.config_path, out.recipe));
     if (flags.w_bit || flags.a_bit || flags.group_size || !flags.targets.empty() || !flags.ignore.empty() || !flags.disable_names.empty())
-      found.push_back({.where = "--config_path", .problem = "and flags that describe a recipe (--w_bit, --a_bit, --group_size, --targets, --ignore, --disable_names) contradict each other", .remedy = "write them into the recipe"});
+      found.push_back(
+          {.where = "--config_path",
+           .problem = "and flags that describe a recipe (--w_bit, --a_bit, --group_size, --targets, --ignore, --disable_names) contradict each other",
+           .remedy = "write them into the recipe"});
   }
 
   plan_options options;
   std::string format = o.format;
-  if (format.empty()) format = !out.recipe.save.format.empty() ? out.recipe.save.format : out.recipe.source == "llmcompressor" ? "compressed_tensors" : "ascend_v1";
+  if (format.empty())
+    format = !out.recipe.save.format.empty() ? out.recipe.save.format : out.recipe.source == "llmcompressor" ? "compressed_tensors" : "ascend_v1";
   if (auto f = registry::formats::find(format)) {
     options.format = *f;
   } else {
@@ -96,7 +100,8 @@ errors prepare(const quant_options& o, prepared& out) {
   }
   if (o.compat == "llmcompressor") options.follow = compat::llmcompressor;
   else if (o.compat == "msmodelslim") options.follow = compat::msmodelslim;
-  else if (o.compat != "none") found.push_back({.where = "--compat", .subject = o.compat, .problem = "is not known", .remedy = "use none, llmcompressor or msmodelslim"});
+  else if (o.compat != "none")
+    found.push_back({.where = "--compat", .subject = o.compat, .problem = "is not known", .remedy = "use none, llmcompressor or msmodelslim"});
   if (o.part_file_size >= 0) options.part_bytes = static_cast<std::uint64_t>(o.part_file_size * 1073741824.0);
   else if (out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;

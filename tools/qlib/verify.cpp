@@ -1,7 +1,7 @@
 #include "command.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <qlib/format/verify.hpp>
 
@@ -44,8 +44,8 @@ int run(const verify_options& o) {
     for (const violation& v : found.warnings) log_warning(o.common, line_of(v));
   }
   if (!o.common.quiet)
-    fmt::print(stderr, "{}: {}{}, {} violation{}, {} warning{}\n", o.directory, found.format, target ? fmt::format(" for {}", name_of(*target)) : "", found.violations.size(),
-               found.violations.size() == 1 ? "" : "s", found.warnings.size(), found.warnings.size() == 1 ? "" : "s");
+    fmt::print(stderr, "{}: {}{}, {} violation{}, {} warning{}\n", o.directory, found.format, target ? fmt::format(" for {}", name_of(*target)) : "",
+               found.violations.size(), found.violations.size() == 1 ? "" : "s", found.warnings.size(), found.warnings.size() == 1 ? "" : "s");
   return found.violations.empty() ? exit_done : exit_invalid;
 }
 
@@ -57,8 +57,9 @@ void declare_verify(CLI::App& app, int& exit_code) {
   add_common_options(*c, options->common);
   c->add_option("directory", options->directory, "the checkpoint, ours or another tool's")->required();
   c->add_option("--engine", options->engine, "vllm-ascend, mindie, vllm or vllm-gcu: also what this engine refuses or misreads");
-  c->footer("One line a violation, `file: tensor: rule: message`, on stdout; exit code 2 when there is any.\n"
-            "Example:\n  qlib verify Qwen3-8B-W8A8 --engine vllm-ascend");
+  c->footer(
+      "One line a violation, `file: tensor: rule: message`, on stdout; exit code 2 when there is any.\n"
+      "Example:\n  qlib verify Qwen3-8B-W8A8 --engine vllm-ascend");
   c->callback([options, &exit_code] { exit_code = run(*options); });
 }
 

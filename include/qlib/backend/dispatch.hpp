@@ -1,6 +1,12 @@
 /// Kernels for the CPU that the program runs on, chosen once at run time. Only in qlib::compiled: one of its units compiles the
 /// kernels for every instruction set (backend/dispatch.ipp).
 #pragma once
+#include <qlib/config.hpp>
+
+#if !defined(QLIB_COMPILED)
+#error "qlib/backend/dispatch.hpp is part of qlib::compiled: link it, or include qlib/backend/highway.hpp"
+#endif
+
 #include <qlib/backend/scalar.hpp>
 
 #include <string_view>
@@ -27,6 +33,7 @@ struct kernel_table {
   void (*dequantize)(matrix_view<const std::int8_t>, const quant_spec&, const_qparams_view, matrix_view<float>);
   void (*pack_nibbles)(matrix_view<const std::int8_t>, std::uint8_t, matrix_view<std::uint8_t>, bool);
   void (*pack_nibble_rows)(matrix_view<const std::int8_t>, matrix_view<std::uint8_t>, bool);
+  void (*finish_streaming)();
 
   template <Element T>
   const element_kernels<T>& of() const {
@@ -58,12 +65,14 @@ struct native_backend : scalar_backend {
   /// The instruction set in use, as in kernel_table::isa.
   std::string_view isa() const { return kernels_->isa; }
 
-  /// The same kernels, for codes and bytes that are not read soon: they go past the caches.
+  /// The same kernels, for codes and bytes that are not read soon: they go past the caches. Before another thread is told of them, call
+  /// `finish_streaming`.
   native_backend streaming() const {
     native_backend b = *this;
     b.streams_ = true;
     return b;
   }
+  void finish_streaming() const { kernels_->finish_streaming(); }
 
   template <Element T>
   void to_float(matrix_view<const T> x, matrix_view<float> out) const {

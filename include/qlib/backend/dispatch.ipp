@@ -18,29 +18,24 @@ HWY_BEFORE_NAMESPACE();
 namespace qlib::inline v0 {
 namespace HWY_NAMESPACE {
 
-inline constexpr kernel_table kernels{
+inline constexpr kernel_table kernels {
 #if HWY_TARGET == HWY_AVX3_DL
-    "avx3_dl",
+  "avx3_dl",
 #elif HWY_TARGET == HWY_AVX3
-    "avx3",
+  "avx3",
 #elif HWY_TARGET == HWY_AVX2
-    "avx2",
+  "avx2",
 #elif HWY_TARGET == HWY_SSE4
-    "sse4",
+  "sse4",
 #elif HWY_TARGET == HWY_SSSE3
-    "ssse3",
+  "ssse3",
 #elif HWY_TARGET == HWY_NEON
-    "neon",
+  "neon",
 #else
-    "emulated",
+  "emulated",
 #endif
-    {to_float<float>, ranges<float>, quantize<float>},
-    {to_float<bf16>, ranges<bf16>, quantize<bf16>},
-    {to_float<f16>, ranges<f16>, quantize<f16>},
-    solve_qparams,
-    dequantize,
-    pack_nibbles,
-    pack_nibble_rows,
+      {to_float<float>, ranges<float>, quantize<float>}, {to_float<bf16>, ranges<bf16>, quantize<bf16>}, {to_float<f16>, ranges<f16>, quantize<f16>},
+      solve_qparams, dequantize, pack_nibbles, pack_nibble_rows, finish_streaming,
 };
 
 }  // namespace HWY_NAMESPACE
@@ -64,7 +59,10 @@ constexpr element_kernels<T> scalar_kernels() {
 }
 
 inline constexpr kernel_table scalar_table{
-    "scalar", scalar_kernels<float>(), scalar_kernels<bf16>(), scalar_kernels<f16>(),
+    "scalar",
+    scalar_kernels<float>(),
+    scalar_kernels<bf16>(),
+    scalar_kernels<f16>(),
     [](std::span<const range> seen, const quant_spec& spec, qparams_view out) { scalar_backend{}.solve_qparams(seen, spec, out); },
     [](matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) {
       scalar_backend{}.dequantize(codes, spec, q, out);
@@ -73,6 +71,7 @@ inline constexpr kernel_table scalar_table{
       scalar_backend{}.pack_nibbles(codes, flip, bytes);
     },
     [](matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes, bool) { scalar_backend{}.pack_nibble_rows(codes, bytes); },
+    [] {},
 };
 
 struct compiled_table {
@@ -131,7 +130,8 @@ result<const kernel_table*> kernels_for(std::string_view isa) {
     if (kernels->isa == isa && (target == 0 || (supported & target) != 0)) return kernels;
   std::string choices;
   for (std::string_view name : compiled_targets()) choices += (choices.empty() ? "" : ", ") + std::string{name};
-  return error{.subject = "instruction set '" + std::string{isa} + "'", .problem = "unknown, or this CPU lacks it", .remedy = "choose one of " + choices};
+  return error{
+      .subject = "instruction set '" + std::string{isa} + "'", .problem = "unknown, or this CPU lacks it", .remedy = "choose one of " + choices};
 }
 
 }  // namespace qlib::inline v0

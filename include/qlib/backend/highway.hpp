@@ -18,12 +18,14 @@ struct basic_highway<HWY_STATIC_TARGET> : scalar_backend {
   static constexpr std::string_view name = "highway";
 
 #if QLIB_HIGHWAY_KERNELS
-  /// The same kernels, for codes and bytes that are not read soon: they go past the caches.
+  /// The same kernels, for codes and bytes that are not read soon: they go past the caches. Before another thread is told of them, call
+  /// `finish_streaming`.
   basic_highway streaming() const {
     basic_highway b = *this;
     b.streams_ = true;
     return b;
   }
+  void finish_streaming() const { HWY_NAMESPACE::finish_streaming(); }
 
   template <Element T>
   void to_float(matrix_view<const T> x, matrix_view<float> out) const {

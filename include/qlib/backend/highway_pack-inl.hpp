@@ -78,9 +78,9 @@ inline void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip
     const auto nibble = [&](std::size_t c) -> unsigned { return c < n ? (static_cast<unsigned>(from[c]) & 15u) ^ flip : 0u; };
     for (; j < width; ++j) to[j] = static_cast<std::uint8_t>(nibble(2 * j) | nibble(2 * j + 1) << 4);
   }
-  if (streams) hwy::FlushStream();
 }
 
+/// Whole blocks of two rows; returns how many columns.
 template <bool Streams>
 HWY_INLINE std::size_t pack_row_blocks(const std::uint8_t* even, const std::uint8_t* odd, std::size_t n, std::uint8_t* bytes) {
   const u8_tag d;
@@ -103,8 +103,9 @@ inline void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<s
     std::size_t c = streams && is_aligned(to) ? pack_row_blocks<true>(even, odd, n, to) : pack_row_blocks<false>(even, odd, n, to);
     for (; c < n; ++c) to[c] = static_cast<std::uint8_t>((even[c] & 15u) | (odd[c] & 15u) << 4);
   }
-  if (streams) hwy::FlushStream();
 }
+
+inline void finish_streaming() { hwy::FlushStream(); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace qlib::inline v0

@@ -40,7 +40,8 @@ struct tile_params {
     const std::size_t padded = (count + lanes - 1) / lanes * lanes;
     std::memcpy(scale, scales, count * sizeof(float));
     for (std::size_t i = count; i < padded; ++i) scale[i] = 1.0f;
-    for (std::size_t i = 0; i < padded; ++i) zero[i] = Kind == code_kind::asymmetric && zero_points && i < count ? static_cast<float>(zero_points[i]) : 0.0f;
+    for (std::size_t i = 0; i < padded; ++i)
+      zero[i] = Kind == code_kind::asymmetric && zero_points && i < count ? static_cast<float>(zero_points[i]) : 0.0f;
     const auto one = hn::Set(d, 1.0f), smallest = hn::Set(d, 0x1p-80f), largest = hn::Set(d, 0x1p80f), largest_zero = hn::Set(d, 0x1p15f);
     auto inside = hn::Eq(one, one);
     for (std::size_t i = 0; i < padded; i += lanes) {
@@ -61,8 +62,11 @@ struct tile_params {
 struct broadcast {
   floats scale, inverse, low, high, zero;
   HWY_INLINE broadcast(const tile_params& p, std::size_t i)
-      : scale{hn::Set(float_tag{}, p.scale[i])}, inverse{hn::Set(float_tag{}, p.inverse[i])}, low{hn::Set(float_tag{}, p.low[i])},
-        high{hn::Set(float_tag{}, p.high[i])}, zero{hn::Set(float_tag{}, p.zero[i])} {}
+      : scale{hn::Set(float_tag{}, p.scale[i])},
+        inverse{hn::Set(float_tag{}, p.inverse[i])},
+        low{hn::Set(float_tag{}, p.low[i])},
+        high{hn::Set(float_tag{}, p.high[i])},
+        zero{hn::Set(float_tag{}, p.zero[i])} {}
 };
 
 /// to_e4m3 lane by lane, sign extended to 32 bits.
@@ -170,10 +174,8 @@ void quantize_matrix(matrix_view<const T> x, const quant_spec& spec, const_qpara
       const std::size_t c = j * shape.cols, n = std::min(count * shape.cols, x.cols() - c);
       params.prepare<Kind>(q.scales.data() + at, q.zero_points.empty() ? nullptr : q.zero_points.data() + at, count, spec);
       const finish<T> end{params};
-      if (params.multiplies)
-        quantizer<T, Kind, true, Streams>{end, next}.tiles(x.row(r), c, n, shape.cols, params, count, codes.row(r));
-      else
-        quantizer<T, Kind, false, false>{end, next}.tiles(x.row(r), c, n, shape.cols, params, count, codes.row(r));
+      if (params.multiplies) quantizer<T, Kind, true, Streams>{end, next}.tiles(x.row(r), c, n, shape.cols, params, count, codes.row(r));
+      else quantizer<T, Kind, false, false>{end, next}.tiles(x.row(r), c, n, shape.cols, params, count, codes.row(r));
     }
 }
 
@@ -181,12 +183,9 @@ template <class T, code_kind Kind>
 void quantize_matrix(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes, bool streams) {
   // Streaming stores need every block of every row aligned: tiles of whole blocks, or pairs of half blocks.
   const bool whole_blocks = q.grid.cols == 1 || spec.granularity.cols % block == 0 || (spec.granularity.cols == block / 2 && q.grid.cols % 2 == 0);
-  if (streams && whole_blocks && is_aligned(codes.data()) && (codes.rows() == 1 || codes.stride() % HWY_MAX_BYTES == 0)) {
+  if (streams && whole_blocks && is_aligned(codes.data()) && (codes.rows() == 1 || codes.stride() % HWY_MAX_BYTES == 0))
     quantize_matrix<T, Kind, true>(x, spec, q, codes);
-    hwy::FlushStream();
-  } else {
-    quantize_matrix<T, Kind, false>(x, spec, q, codes);
-  }
+  else quantize_matrix<T, Kind, false>(x, spec, q, codes);
 }
 
 /// `streams`: the codes are not read soon, keep them out of the caches.
@@ -242,10 +241,8 @@ inline void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& s
     for (std::size_t j = 0; j < q.grid.cols; ++j) {
       const std::size_t i = r / shape.rows * q.grid.cols + j, c = j * shape.cols, n = std::min(shape.cols, codes.cols() - c);
       const std::int32_t zero_point = q.zero_points.empty() ? 0 : q.zero_points[i];
-      if (spec.type == number::floating)
-        dequantize_segment<true>(codes.row(r) + c, n, zero_point, q.scales[i], out.row(r) + c);
-      else
-        dequantize_segment<false>(codes.row(r) + c, n, zero_point, q.scales[i], out.row(r) + c);
+      if (spec.type == number::floating) dequantize_segment<true>(codes.row(r) + c, n, zero_point, q.scales[i], out.row(r) + c);
+      else dequantize_segment<false>(codes.row(r) + c, n, zero_point, q.scales[i], out.row(r) + c);
     }
 }
 

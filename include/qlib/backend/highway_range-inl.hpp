@@ -98,7 +98,7 @@ HWY_INLINE range range_of(const T* row, std::size_t first, std::size_t n, const 
   const auto lowest = static_cast<std::uint16_t>(hn::GetLane(hn::MaxOfLanes(du32, l32)) >> 16);
   constexpr std::uint16_t infinity = std::is_same_v<T, f16> ? 0x7c00u : 0x7f80u;
   if (highest >= infinity || lowest >= (infinity | 0x8000u)) return range::undefined();
-  if (highest < 0 || lowest < 0x8000u) return range_by_value(x, n);  // all of one sign: rare in weights
+  if (highest < 0 || lowest < 0x8000u) return range_by_value(x, n);                                          // all of one sign: rare in weights
   return {qlib::to_float(T{lowest}) + 0.0f, qlib::to_float(T{static_cast<std::uint16_t>(highest)}) + 0.0f};  // -0 counts as 0
 }
 

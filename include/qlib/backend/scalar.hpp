@@ -60,9 +60,8 @@ struct scalar_backend {
     for (std::size_t r = 0; r < codes.rows(); ++r)
       for (std::size_t c = 0; c < codes.cols(); ++c) {
         const std::size_t i = (r / shape.rows) * q.grid.cols + c / shape.cols;
-        const float v = spec.type == number::floating
-                            ? e4m3_to_float(std::bit_cast<std::uint8_t>(codes(r, c)))
-                            : static_cast<float>(codes(r, c) - (q.zero_points.empty() ? 0 : q.zero_points[i]));
+        const float v = spec.type == number::floating ? e4m3_to_float(std::bit_cast<std::uint8_t>(codes(r, c)))
+                                                      : static_cast<float>(codes(r, c) - (q.zero_points.empty() ? 0 : q.zero_points[i]));
         out(r, c) = v * q.scales[i];
       }
   }
@@ -74,16 +73,15 @@ struct scalar_backend {
       return c < codes.cols() ? (static_cast<unsigned>(codes(r, c)) & 15u) ^ flip : 0u;
     };
     for (std::size_t r = 0; r < codes.rows(); ++r)
-      for (std::size_t j = 0; j < bytes.cols(); ++j)
-        bytes(r, j) = static_cast<std::uint8_t>(nibble(r, 2 * j) | nibble(r, 2 * j + 1) << 4);
+      for (std::size_t j = 0; j < bytes.cols(); ++j) bytes(r, j) = static_cast<std::uint8_t>(nibble(r, 2 * j) | nibble(r, 2 * j + 1) << 4);
   }
 
   /// Two rows a byte, the even row in the low nibble (specs of W4A8: AscendV1). codes: [2n, k], bytes: [n, k].
   void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
     for (std::size_t r = 0; r < bytes.rows(); ++r)
       for (std::size_t c = 0; c < codes.cols(); ++c)
-        bytes(r, c) = static_cast<std::uint8_t>((static_cast<unsigned>(codes(2 * r, c)) & 15u) |
-                                                (static_cast<unsigned>(codes(2 * r + 1, c)) & 15u) << 4);
+        bytes(r, c) =
+            static_cast<std::uint8_t>((static_cast<unsigned>(codes(2 * r, c)) & 15u) | (static_cast<unsigned>(codes(2 * r + 1, c)) & 15u) << 4);
   }
 };
 static_assert(Backend<scalar_backend>);

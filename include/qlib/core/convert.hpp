@@ -90,19 +90,26 @@ constexpr float e4m3_to_float(std::uint8_t code) {
 /// x rounded to `t` and widened again: how "computed in bf16" is said in this library. f32 is the identity.
 constexpr float round_to(dtype t, float x) {
   switch (t) {
-    case dtype::bf16: return to_float(to_bf16(x));
-    case dtype::f16: return to_float(to_f16(x));
-    default: return x;
+    case dtype::bf16:
+      return to_float(to_bf16(x));
+    case dtype::f16:
+      return to_float(to_f16(x));
+    default:
+      return x;
   }
 }
 
 /// Machine epsilon of a float storage type, as PyTorch's `finfo(dtype).eps`.
 constexpr float epsilon_of(dtype t) {
   switch (t) {
-    case dtype::bf16: return 0x1p-7f;
-    case dtype::f16: return 0x1p-10f;
-    case dtype::f8_e4m3: return 0.125f;
-    default: return 0x1p-23f;
+    case dtype::bf16:
+      return 0x1p-7f;
+    case dtype::f16:
+      return 0x1p-10f;
+    case dtype::f8_e4m3:
+      return 0.125f;
+    default:
+      return 0x1p-23f;
   }
 }
 

@@ -65,9 +65,7 @@ struct int4_per_group {
   std::size_t group_size = 128;
   bool symmetric = true;
   scale_rule rule = scale_rule::compressed_tensors;
-  constexpr operator quant_spec() const {
-    return {.num_bits = 4, .symmetric = symmetric, .granularity = tile::per_group(group_size), .rule = rule};
-  }
+  constexpr operator quant_spec() const { return {.num_bits = 4, .symmetric = symmetric, .granularity = tile::per_group(group_size), .rule = rule}; }
 };
 
 /// float8 e4m3fn, one scale an output channel.

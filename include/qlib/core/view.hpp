@@ -16,13 +16,8 @@ class matrix_view {
 
   constexpr matrix_view() = default;
   constexpr matrix_view(T* data, std::size_t rows, std::size_t cols) : matrix_view{data, rows, cols, cols} {}
-  constexpr matrix_view(T* data, std::size_t rows, std::size_t cols, std::size_t stride)
-      : data_{data}, rows_{rows}, cols_{cols}, stride_{stride} {}
-  constexpr operator matrix_view<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data_, rows_, cols_, stride_};
-  }
+  constexpr matrix_view(T* data, std::size_t rows, std::size_t cols, std::size_t stride) : data_{data}, rows_{rows}, cols_{cols}, stride_{stride} {}
+  constexpr operator matrix_view<const T>() const requires(!std::is_const_v<T>) { return {data_, rows_, cols_, stride_}; }
 
   constexpr T* data() const { return data_; }
   constexpr std::size_t rows() const { return rows_; }

@@ -18,7 +18,6 @@ struct ascend_v1_format {
 
   /// config.json, the index and the description.
   static std::vector<document> documents(const manifest& m);
-
 };
 
 }  // namespace qlib::inline v0

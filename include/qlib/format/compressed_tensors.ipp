@@ -37,11 +37,20 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
             .scale_dtype = m.type,
             .arithmetic = follow == compat::none ? dtype::f32 : m.type};
   switch (w.strategy) {
-    case strategy::tensor: e.spec.granularity = tile::per_tensor(); break;
-    case strategy::channel: e.spec.granularity = tile::per_channel(); break;
-    case strategy::group: e.spec.granularity = tile::per_group(w.group_size); break;
-    case strategy::block: e.spec.granularity = tile::per_block(w.block_rows, w.block_cols); break;
-    case strategy::token: return refuse("weights cannot be quantized per token", "use strategy channel, group or tensor");
+    case strategy::tensor:
+      e.spec.granularity = tile::per_tensor();
+      break;
+    case strategy::channel:
+      e.spec.granularity = tile::per_channel();
+      break;
+    case strategy::group:
+      e.spec.granularity = tile::per_group(w.group_size);
+      break;
+    case strategy::block:
+      e.spec.granularity = tile::per_block(w.block_rows, w.block_cols);
+      break;
+    case strategy::token:
+      return refuse("weights cannot be quantized per token", "use strategy channel, group or tensor");
   }
   if (w.type == number::floating) {
     if (!w.symmetric) return refuse("fp8 weights have no zero point", "use symmetric: true");
@@ -56,8 +65,9 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
   if (status ok = std::visit([&](const auto& p) { return p.accepts(e.spec, m.rows, m.cols); }, e.packer); !ok)
     return refuse(ok.error().problem, ok.error().remedy);
   const std::string bits = std::to_string(w.num_bits);
-  e.quant_type = (w.type == number::floating ? "FP" + bits : "W" + bits + (s.input_activations ? "" : "A16")) +
-                 (s.input_activations ? (w.type == number::floating ? "_DYNAMIC" : "A" + std::to_string(s.input_activations->num_bits) + "_DYNAMIC") : "");
+  e.quant_type =
+      (w.type == number::floating ? "FP" + bits : "W" + bits + (s.input_activations ? "" : "A16")) +
+      (s.input_activations ? (w.type == number::floating ? "_DYNAMIC" : "A" + std::to_string(s.input_activations->num_bits) + "_DYNAMIC") : "");
 
   const packed_layout codes = std::visit([&](const auto& p) { return p.layout(e.spec, m.rows, m.cols); }, e.packer);
   const grid g = grid_of(e.spec.granularity, m.rows, m.cols);

@@ -20,11 +20,13 @@ class config_reader {
   template <std::size_t N>
   void only_keys(const nlohmann::json& object, const std::string& where, const std::array<std::string_view, N>& known) {
     for (const auto& [key, value] : object.items())
-      if (std::ranges::find(known, key) == known.end()) fault("CT-schema", where + "." + key, "is no key of compressed-tensors, which forbids others here");
+      if (std::ranges::find(known, key) == known.end())
+        fault("CT-schema", where + "." + key, "is no key of compressed-tensors, which forbids others here");
   }
 
   /// The member, or null when it is absent, null, or of another type (a fault).
-  const nlohmann::json* member(const nlohmann::json& object, const std::string& where, const char* key, bool (nlohmann::json::*is)() const noexcept, const char* wanted) {
+  const nlohmann::json* member(const nlohmann::json& object, const std::string& where, const char* key, bool (nlohmann::json::*is)() const noexcept,
+                               const char* wanted) {
     const auto it = object.find(key);
     if (it == object.end() || it->is_null()) return nullptr;
     if ((*it.*is)()) return &*it;
@@ -50,8 +52,9 @@ class config_reader {
     const nlohmann::json* j = member(scheme, parent, key, &nlohmann::json::is_object, "an object");
     if (!j) return std::nullopt;
     const std::string where = parent + "." + key;
-    static constexpr std::array<std::string_view, 13> keys{"num_bits", "type",  "symmetric", "strategy", "group_size", "block_structure", "dynamic",
-                                                           "actorder", "scale_dtype", "zp_dtype",  "observer", "observer_kwargs", "is_online"};
+    static constexpr std::array<std::string_view, 13> keys{"num_bits", "type",     "symmetric",   "strategy", "group_size", "block_structure",
+                                                           "dynamic",  "actorder", "scale_dtype", "zp_dtype", "observer",   "observer_kwargs",
+                                                           "is_online"};
     only_keys(*j, where, keys);
     stored_arguments a;
     if (const auto* v = member(*j, where, "num_bits", &nlohmann::json::is_number_unsigned, "a whole number")) a.num_bits = v->get<std::uint64_t>();
@@ -71,7 +74,8 @@ class config_reader {
     }
     if (const auto* v = member(*j, where, "strategy", &nlohmann::json::is_string, "a string")) {
       a.strategy = v->get<std::string>();
-      one_of(a.strategy, where + ".strategy", std::array<std::string_view, 7>{"tensor", "channel", "group", "block", "token", "tensor_group", "attn_head"});
+      one_of(a.strategy, where + ".strategy",
+             std::array<std::string_view, 7>{"tensor", "channel", "group", "block", "token", "tensor_group", "attn_head"});
     } else {
       a.strategy = a.group_size ? "group" : per_channel ? "channel" : "tensor";
     }
@@ -85,7 +89,8 @@ class config_reader {
     if (!grouped && a.group_size != 0) fault("CT-schema", where + ".group_size", "is given, but the strategy is " + a.strategy);
     if (a.strategy == "token" && !a.dynamic) fault("CT-schema", where + ".dynamic", "must be true for strategy token");
     if (a.local && a.strategy != "tensor_group") fault("CT-schema", where + ".dynamic", "\"local\" is for strategy tensor_group");
-    if (a.dynamic && !a.local && !grouped && a.strategy != "token" && a.strategy != "tensor") fault("CT-schema", where + ".dynamic", "cannot be true for strategy " + a.strategy);
+    if (a.dynamic && !a.local && !grouped && a.strategy != "token" && a.strategy != "tensor")
+      fault("CT-schema", where + ".dynamic", "cannot be true for strategy " + a.strategy);
     if (const auto it = j->find("block_structure"); it != j->end() && !it->is_null()) {
       if (it->is_array() && it->size() == 2 && (*it)[0].is_number_unsigned() && (*it)[1].is_number_unsigned() && (*it)[0] != 0 && (*it)[1] != 0) {
         a.block = {(*it)[0].get<std::uint64_t>(), (*it)[1].get<std::uint64_t>()};
@@ -107,7 +112,8 @@ class config_reader {
     member(*j, where, "zp_dtype", &nlohmann::json::is_string, "a string");
     member(*j, where, "observer", &nlohmann::json::is_string, "a string");
     member(*j, where, "observer_kwargs", &nlohmann::json::is_object, "an object");
-    if (activation && (a.strategy == "channel" || a.strategy == "block")) fault("CT-schema", where + ".strategy", "activations cannot be quantized per " + a.strategy);
+    if (activation && (a.strategy == "channel" || a.strategy == "block"))
+      fault("CT-schema", where + ".strategy", "activations cannot be quantized per " + a.strategy);
     return a;
   }
 
@@ -115,8 +121,9 @@ class config_reader {
   std::vector<config_fault>& faults_;
 };
 
-inline constexpr std::array<std::string_view, 12> container_names{"dense",           "naive-quantized",      "int-quantized",   "float-quantized", "pack-quantized", "nvfp4-pack-quantized",
-                                                                  "mxfp4-pack-quantized", "mxfp8-quantized", "mixed-precision", "marlin-24",       "sparse-24-bitmask", "sparse-bitmask"};
+inline constexpr std::array<std::string_view, 12> container_names{
+    "dense",           "naive-quantized", "int-quantized", "float-quantized",   "pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized",
+    "mxfp8-quantized", "mixed-precision", "marlin-24",     "sparse-24-bitmask", "sparse-bitmask"};
 
 /// The container that compressed-tensors infers; "" when nothing is quantized.
 QLIB_INLINE std::string inferred_container(const stored_scheme& s) {
@@ -168,9 +175,11 @@ QLIB_INLINE std::vector<config_fault> read_compressed_tensors_config(const std::
   if (!out.format.empty()) read.one_of(out.format, top + ".format", detail::container_names);
   if (const auto* v = read.member(q, top, "quantization_status", &nlohmann::json::is_string, "a string")) {
     out.status = v->get<std::string>();
-    read.one_of(out.status, top + ".quantization_status", std::array<std::string_view, 5>{"initialized", "calibration", "frozen", "compressed", "decompressed"});
+    read.one_of(out.status, top + ".quantization_status",
+                std::array<std::string_view, 5>{"initialized", "calibration", "frozen", "compressed", "decompressed"});
   }
-  if (const auto* v = read.member(q, top, "group_size", &nlohmann::json::is_number_unsigned, "a whole number")) out.group_size = v->get<std::uint64_t>();
+  if (const auto* v = read.member(q, top, "group_size", &nlohmann::json::is_number_unsigned, "a whole number"))
+    out.group_size = v->get<std::uint64_t>();
   if (const auto* v = read.member(q, top, "ignore", &nlohmann::json::is_array, "a list")) out.ignore = read.strings(*v, top + ".ignore");
   read.member(q, top, "transform_config", &nlohmann::json::is_object, "an object");
   out.kv_cache = read.arguments(q, top, "kv_cache_scheme", false);
@@ -209,7 +218,8 @@ QLIB_INLINE std::vector<config_fault> read_compressed_tensors_config(const std::
     if (const auto* v = read.member(value, where, "format", &nlohmann::json::is_string, "a string")) {
       s.format = v->get<std::string>();
       if (s.format == "mixed-precision") read.fault("CT-format", where + ".format", "\"mixed-precision\" is for the model, never for a group");
-      else if (std::ranges::find(detail::container_names, s.format) == detail::container_names.end()) read.fault("CT-format", where + ".format", "\"" + s.format + "\" is no format");
+      else if (std::ranges::find(detail::container_names, s.format) == detail::container_names.end())
+        read.fault("CT-format", where + ".format", "\"" + s.format + "\" is no format");
       else if (out.format != s.format && out.format != "mixed-precision" && !out.format.empty())
         read.fault("CT-format", where + ".format", "is \"" + s.format + "\", but the model's format is \"" + out.format + "\"");
     } else {
@@ -255,7 +265,10 @@ QLIB_INLINE const stored_scheme* stored_config::scheme_of(std::string_view modul
 QLIB_INLINE std::string type_text(const stored_scheme& s) {
   if (!s.weights) return "FLOAT";
   const stored_arguments& w = *s.weights;
-  std::string text = !w.floating ? "W" + std::to_string(w.num_bits) : w.num_bits != 4 ? "FP" + std::to_string(w.num_bits) : s.format.starts_with("mx") ? "MXFP4" : "NVFP4";
+  std::string text = !w.floating                  ? "W" + std::to_string(w.num_bits)
+                     : w.num_bits != 4            ? "FP" + std::to_string(w.num_bits)
+                     : s.format.starts_with("mx") ? "MXFP4"
+                                                  : "NVFP4";
   if (!w.floating || (s.input && s.input->num_bits != w.num_bits)) text += "A" + std::to_string(s.input ? s.input->num_bits : 16);
   else if (!s.input) text += "A16";
   if (s.input && s.input->dynamic) text += "_DYNAMIC";

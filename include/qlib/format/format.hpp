@@ -17,13 +17,13 @@ enum class compat { none, llmcompressor, msmodelslim };
 
 /// What the bytes of an output tensor are made from.
 enum class slot_role {
-  copy,         ///< a source tensor or a float matrix, converted to the slot's dtype
-  codes,        ///< the packed weight
-  scales,       ///< one a tile
-  zero_points,  ///< one a tile, as numbers of the slot's dtype
+  copy,                ///< a source tensor or a float matrix, converted to the slot's dtype
+  codes,               ///< the packed weight
+  scales,              ///< one a tile
+  zero_points,         ///< one a tile, as numbers of the slot's dtype
   packed_zero_points,  ///< compressed-tensors' int32 words along the output channels
-  weight_shape, ///< compressed-tensors' [rows, cols], int64
-  zeros,        ///< AscendV1's weight_offset of symmetric weights
+  weight_shape,        ///< compressed-tensors' [rows, cols], int64
+  zeros,               ///< AscendV1's weight_offset of symmetric weights
 };
 
 /// One tensor of the output. `name` is a suffix of the module in an encoding, the whole name in a plan.
@@ -56,11 +56,11 @@ struct manifest {
   };
   std::string config_text;  ///< the source's config.json
   const qlib::recipe* recipe = nullptr;
-  std::vector<linear> linears;          ///< in model order
-  std::vector<tensor> tensors;          ///< in model order
+  std::vector<linear> linears;                                    ///< in model order
+  std::vector<tensor> tensors;                                    ///< in model order
   std::vector<std::pair<std::string, std::string>> tensor_files;  ///< tensor name, file name
   std::uint64_t total_bytes = 0;
-  std::size_t group_size = 0;           ///< of the last grouped linear; 0 if none
+  std::size_t group_size = 0;  ///< of the last grouped linear; 0 if none
   compat follow = compat::none;
 };
 

@@ -9,9 +9,9 @@ namespace qlib::inline v0 {
 
 /// A matrix of a checkpoint, quantized or not, as an engine sees it.
 struct stored_layer {
-  std::string name;        ///< dotted path without ".weight"
-  std::string quant_type;  ///< "W8A8_DYNAMIC", "W4A16 g128", "GPTQ W4A16 g128"; "FLOAT"
-  std::string dtype;       ///< of the stored weight: "I8", "BF16"
+  std::string name;                  ///< dotted path without ".weight"
+  std::string quant_type;            ///< "W8A8_DYNAMIC", "W4A16 g128", "GPTQ W4A16 g128"; "FLOAT"
+  std::string dtype;                 ///< of the stored weight: "I8", "BF16"
   std::vector<std::uint64_t> shape;  ///< [out_features, in_features]; float experts that lie in one tensor have three extents
   std::uint64_t weights = 0;         ///< the product of `shape`
   std::uint64_t bytes = 0;           ///< of all tensors of the module, scales and biases too

@@ -49,12 +49,14 @@ QLIB_INLINE type_lookup gptq_types(const weight_folder& folder, const std::strin
     return -1;
   };
   const std::int64_t group = number("group_size", "q_group_size");
-  const std::string type = (format == "awq" ? "AWQ W" : "GPTQ W") + std::to_string(std::max<std::int64_t>(0, number("bits", "w_bit"))) + "A16" + (group > 0 ? " g" + std::to_string(group) : "");
+  const std::string type = (format == "awq" ? "AWQ W" : "GPTQ W") + std::to_string(std::max<std::int64_t>(0, number("bits", "w_bit"))) + "A16" +
+                           (group > 0 ? " g" + std::to_string(group) : "");
   return [&folder, type](const std::string& module) -> std::string { return folder.find(module + ".qweight") ? type : "FLOAT"; };
 }
 
 /// [N, K] of a module from the tensors it has; the stored shape where nothing says more.
-QLIB_INLINE std::vector<std::uint64_t> logical_shape(const weight_folder& folder, const std::string& module, const stored_tensor& weight, const std::string& type, std::uint64_t bits) {
+QLIB_INLINE std::vector<std::uint64_t> logical_shape(const weight_folder& folder, const std::string& module, const stored_tensor& weight,
+                                                     const std::string& type, std::uint64_t bits) {
   std::vector<std::uint64_t> shape = weight.info.shape;
   if (shape.size() != 2) return shape;
   const std::string& name = weight.info.name;
@@ -96,10 +98,12 @@ QLIB_INLINE std::vector<stored_layer> stored_layers(const weight_folder& folder)
     if (stacked) layer.name = name;
     if (layer.name.empty() || t.info.shape.size() < 2) continue;
     layer.quant_type = stacked ? "FLOAT" : type_of(layer.name);
-    if (format != "float" && !layer.quantized() && bits_of(t.info.dtype) <= 8) layer.quant_type = format == "fp8" && t.info.dtype == dtype::f8_e4m3 ? "FP8 block" : format;
+    if (format != "float" && !layer.quantized() && bits_of(t.info.dtype) <= 8)
+      layer.quant_type = format == "fp8" && t.info.dtype == dtype::f8_e4m3 ? "FP8 block" : format;
     layer.dtype = name_of(t.info.dtype);
     std::uint64_t bits = 4;
-    if (const auto w = layer.quant_type.find(" W"); w != std::string::npos) bits = static_cast<std::uint64_t>(std::max(1, layer.quant_type[w + 2] - '0'));
+    if (const auto w = layer.quant_type.find(" W"); w != std::string::npos)
+      bits = static_cast<std::uint64_t>(std::max(1, layer.quant_type[w + 2] - '0'));
     layer.shape = detail::logical_shape(folder, layer.name, t, layer.quant_type, bits);
     layer.weights = std::accumulate(layer.shape.begin(), layer.shape.end(), std::uint64_t{1}, std::multiplies<>{});
     if (stacked) {
@@ -110,7 +114,10 @@ QLIB_INLINE std::vector<stored_layer> stored_layers(const weight_folder& folder)
     }
     out.push_back(std::move(layer));
   }
-  std::ranges::stable_sort(out, [](const stored_layer& a, const stored_layer& b) { return natural_less(a.name, b.name); });
+  std::ranges::stable_sort(out, [](const stored_layer& a, const stored_layer& b) {
+    const bool ah = a.name.starts_with("lm_head"), bh = b.name.starts_with("lm_head");
+    return ah != bh ? bh : natural_less(a.name, b.name);
+  });
   return out;
 }
 

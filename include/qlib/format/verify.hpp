@@ -35,9 +35,9 @@ constexpr std::optional<engine> engine_from_name(std::string_view name) {
 }
 
 struct verification {
-  std::string format;                ///< as `format_of` names it
-  std::vector<violation> violations; ///< the file is wrong, or the engine refuses it or reads it wrongly
-  std::vector<violation> warnings;   ///< sound, but suspicious, or refused by some engine that was not asked about
+  std::string format;                 ///< as `format_of` names it
+  std::vector<violation> violations;  ///< the file is wrong, or the engine refuses it or reads it wrongly
+  std::vector<violation> warnings;    ///< sound, but suspicious, or refused by some engine that was not asked about
 };
 
 /// Checks a directory against the rules of its format and, if one is named, of an engine.

@@ -18,7 +18,7 @@ namespace qlib::inline v0 {
 
 namespace detail {
 
-using weight_map = std::map<std::string, std::string>;                        // as in io/checkpoint.ipp
+using weight_map = std::map<std::string, std::string>;                          // as in io/checkpoint.ipp
 QLIB_INLINE errors read_model_index(const std::string& path, weight_map& out);  // io/checkpoint.ipp
 
 /// A document parses and repeats no key.
@@ -30,27 +30,28 @@ QLIB_INLINE void verify_json(findings& f, const std::string& file) {
   for (const error& e : found.duplicate_keys) f.add(file, e.subject, "FILE-json", e.problem);
 }
 
-/// What one index says against what the files hold. Returns the files that it names.
-QLIB_INLINE std::set<std::string> verify_index(findings& f, const std::string& file, bool strict) {
+/// What one index says against what the files hold. Returns the files that it names. `rule`: FILE-index, or R14 for an index that
+/// vLLM takes as a filter of an AscendV1 checkpoint.
+QLIB_INLINE std::set<std::string> verify_index(findings& f, const std::string& file, const std::string& rule, bool strict) {
   const weight_folder& folder = f.folder();
   weight_map index;
-  for (const error& e : read_model_index(folder.directory() + "/" + file, index)) f.add(file, e.subject, "FILE-index", e.problem);
+  for (const error& e : read_model_index(folder.directory() + "/" + file, index)) f.add(file, e.subject, rule, e.problem);
   std::set<std::string> named, absent;
   for (const auto& [tensor, holder] : index) {
     named.insert(holder);
     if (!folder.has_file(holder)) {
-      if (absent.insert(holder).second) f.add(file, holder, "FILE-index", "the index names this file, which does not exist");
+      if (absent.insert(holder).second) f.add(file, holder, rule, "the index names this file, which does not exist");
       continue;
     }
     const stored_tensor* t = folder.find(tensor);
     if (std::ranges::find(folder.weight_names(), holder) == folder.weight_names().end()) continue;  // damaged: said elsewhere
-    if (!t) f.add(file, tensor, "FILE-index", "is not in " + holder + ", nor in any other file");
-    else if (folder.file_of(*t) != holder) f.add(file, tensor, "FILE-index", "is in " + folder.file_of(*t) + ", not in " + holder);
+    if (!t) f.add(file, tensor, rule, "is not in " + holder + ", nor in any other file");
+    else if (folder.file_of(*t) != holder) f.add(file, tensor, rule, "is in " + folder.file_of(*t) + ", not in " + holder);
   }
   std::uint64_t bytes = 0;
   for (const stored_tensor& t : folder.tensors()) {
     if (index.contains(t.info.name)) bytes += t.info.bytes();
-    else if (named.contains(folder.file_of(t))) f.add(folder.file_of(t), t.info.name, "FILE-index", "is stored, but " + file + " does not name it");
+    else if (named.contains(folder.file_of(t))) f.add(folder.file_of(t), t.info.name, rule, "is stored, but " + file + " does not name it");
   }
   if (auto text = read_text_file(folder.directory() + "/" + file)) {
     const nlohmann::json j = nlohmann::json::parse(*text, nullptr, false);
@@ -58,7 +59,8 @@ QLIB_INLINE std::set<std::string> verify_index(findings& f, const std::string& f
     if (j.is_object() && j.contains(path) && j[path].is_number() && absent.empty() && folder.damage().empty()) {
       const auto said = j[path].get<double>();
       const std::string message = "total_size is " + j[path].dump() + ", the tensors have " + std::to_string(bytes) + " bytes";
-      if (said != static_cast<double>(bytes)) strict ? f.add(file, "total_size", "FILE-size", message) : f.warn(file, "total_size", "FILE-size", message);
+      if (said != static_cast<double>(bytes))
+        strict ? f.add(file, "total_size", "FILE-size", message) : f.warn(file, "total_size", "FILE-size", message);
     }
   }
   return named;
@@ -96,7 +98,8 @@ QLIB_INLINE void verify_parts(findings& f) {
   for (const auto& [key, present] : sets)
     for (std::uint64_t i = 1; i <= std::min<std::uint64_t>(key.second, 100'000); ++i)
       if (!present.contains(i)) {
-        f.add({}, {}, "FILE-parts", "part " + std::to_string(i) + " of " + std::to_string(key.second) + " of " + key.first + "*.safetensors is missing");
+        f.add({}, {}, "FILE-parts",
+              "part " + std::to_string(i) + " of " + std::to_string(key.second) + " of " + key.first + "*.safetensors is missing");
         break;
       }
 }
@@ -124,7 +127,9 @@ QLIB_INLINE void verify_layers(findings& f) {
   }
   if (seen.empty() || layers > 100'000) return;
   for (std::uint64_t i = 0; i < layers; ++i)
-    if (!seen.contains(i)) return f.add("config.json", "num_hidden_layers", "FILE-layers", "is " + std::to_string(layers) + ", but no tensor of layer " + std::to_string(i) + " is stored");
+    if (!seen.contains(i))
+      return f.add("config.json", "num_hidden_layers", "FILE-layers",
+                   "is " + std::to_string(layers) + ", but no tensor of layer " + std::to_string(i) + " is stored");
 }
 
 /// The files themselves, whatever they store. The names of files that an index covers are returned.
@@ -146,7 +151,7 @@ QLIB_INLINE void verify_files(findings& f, const std::string& format) {
   for (const std::string& file : folder.files())
     if (file.ends_with(".safetensors.index.json")) {
       any_index = true;
-      covered.merge(verify_index(f, file, strict));
+      covered.merge(verify_index(f, file, ascend && file == "model.safetensors.index.json" ? "R14" : "FILE-index", strict));
     }
   verify_parts(f);
   verify_layers(f);
@@ -158,7 +163,8 @@ QLIB_INLINE void verify_files(findings& f, const std::string& format) {
     else f.warn(file, {}, "FILE-stray", "lies beside model.safetensors: engines that load every safetensors file stumble over it");
   }
   if (!any_index && folder.weight_names().size() > 1 && !folder.has_file("model.safetensors"))
-    f.add({}, {}, "FILE-index", "there are " + std::to_string(folder.weight_names().size()) + " safetensors files, but no model.safetensors.index.json");
+    f.add({}, {}, "FILE-index",
+          "there are " + std::to_string(folder.weight_names().size()) + " safetensors files, but no model.safetensors.index.json");
 }
 
 /// Which engines have a loader for a format at all.
@@ -176,7 +182,8 @@ QLIB_INLINE void verify_engine_format(findings& f, const std::string& format) {
   if (std::ranges::find(loads, *f.target()) != loads.end()) return;
   std::string others;
   for (engine e : loads) others += (others.empty() ? "" : ", ") + std::string{name_of(e)};
-  f.add("config.json", {}, "ENGINE-format", std::string{name_of(*f.target())} + " has no loader for " + format + " (" + others + (loads.size() == 1 ? " has)" : " have)"));
+  f.add("config.json", {}, "ENGINE-format",
+        std::string{name_of(*f.target())} + " has no loader for " + format + " (" + others + (loads.size() == 1 ? " has)" : " have)"));
 }
 
 /// Block-fp8 as DeepSeek-V3 publishes it: `weight` F8_E4M3 [N, K], `weight_scale_inv` [ceil(N/rows), ceil(K/cols)].
@@ -190,7 +197,8 @@ QLIB_INLINE void verify_block_fp8(findings& f) {
   const std::uint64_t rows = (*block)[0], cols = (*block)[1];
   for (const stored_tensor& t : f.folder().tensors()) {
     if (t.info.dtype != dtype::f8_e4m3 || t.info.shape.size() != 2 || !t.info.name.ends_with(".weight")) continue;
-    f.check_scale(f.need(t.info.name + "_scale_inv", {dtype::f32, dtype::bf16}, {(t.info.shape[0] + rows - 1) / rows, (t.info.shape[1] + cols - 1) / cols}));
+    f.check_scale(
+        f.need(t.info.name + "_scale_inv", {dtype::f32, dtype::bf16}, {(t.info.shape[0] + rows - 1) / rows, (t.info.shape[1] + cols - 1) / cols}));
   }
 }
 
@@ -202,7 +210,12 @@ QLIB_INLINE errors verify_checkpoint(const std::string& directory, std::optional
   verification v;
   v.format = format_of(folder);
   const bool ascend = v.format == "ascend_v1" || v.format == "mindie";
-  const std::string prefix = ascend ? "AV1" : v.format == "compressed_tensors" ? "CT" : v.format == "gptq" ? "GPTQ" : v.format == "awq" ? "AWQ" : v.format == "fp8" ? "FP8" : "GCU";
+  const std::string prefix = ascend                             ? "AV1"
+                             : v.format == "compressed_tensors" ? "CT"
+                             : v.format == "gptq"               ? "GPTQ"
+                             : v.format == "awq"                ? "AWQ"
+                             : v.format == "fp8"                ? "FP8"
+                                                                : "GCU";
   detail::findings f{folder, target, prefix, v};
   detail::verify_files(f, v.format);
   detail::verify_engine_format(f, v.format);
@@ -211,7 +224,9 @@ QLIB_INLINE errors verify_checkpoint(const std::string& directory, std::optional
   else if (v.format == "gptq" || v.format == "awq") detail::verify_gptq(f, v.format);
   else if (v.format == "w8a8") detail::verify_gcu_w8a8(f);
   else if (v.format == "fp8") detail::verify_block_fp8(f);
-  else if (v.format != "float") f.warn("config.json", "quantization_config", "FILE-format", "\"" + v.format + "\": no rules are known for this format; only the files were checked");
+  else if (v.format != "float")
+    f.warn("config.json", "quantization_config", "FILE-format",
+           "\"" + v.format + "\": no rules are known for this format; only the files were checked");
   // A tensor that is missing belongs to no file: the document that asks for it is named instead.
   const std::string document = ascend ? folder.description_file() : quantization_config_of(folder).file;
   for (std::vector<violation>* list : {&v.violations, &v.warnings})

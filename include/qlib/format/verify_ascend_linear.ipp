@@ -25,6 +25,7 @@ class ascend_linear {
   void verify() {
     const std::string& t = kind_.base;
     if (t == "C8" || t == "FAQuant") return f_.add(*f_.folder().find(module_ + ".weight"), "AV1-type", "\"" + type_ + "\" is no type of a weight");
+    const std::size_t before = f_.count();
     known(".weight");
     known(".bias");
     if (t == "W8A8SC" || t == "W16A16SC") compressed();
@@ -38,8 +39,7 @@ class ascend_linear {
     else microscaled();
     wrappers();
     bias();
-    consumer();
-    leftovers();
+    if (f_.count() == before) leftovers();
   }
 
  private:
@@ -74,7 +74,8 @@ class ascend_linear {
     if (!s) return 0;
     const auto& shape = s->info.shape;
     if (shape.size() != 2 || shape[0] != rows || shape[1] == 0 || k % shape[1] != 0) {
-      f_.add(*s, "AV1-shape", "is " + shape_text(shape) + ", not [" + std::to_string(rows) + ", 1] or one column a group of " + std::to_string(k) + " inputs");
+      f_.add(*s, "AV1-shape",
+             "is " + shape_text(shape) + ", not [" + std::to_string(rows) + ", 1] or one column a group of " + std::to_string(k) + " inputs");
       return 0;
     }
     f_.check_scale(s);
@@ -96,7 +97,9 @@ class ascend_linear {
     if (run_ != dtype::f64) {  // f64: MindIE, which takes both
       const dtype wanted = run_ == dtype::bf16 ? dtype::f32 : dtype::i64;
       if (deq->info.dtype != wanted)
-        f_.add(*deq, "R5", "is " + std::string{name_of(deq->info.dtype)} + ", but the model runs in " + std::string{name_of(run_)} + ", which needs " + std::string{name_of(wanted)} + "; the loader casts silently");
+        f_.add(*deq, "R5",
+               "is " + std::string{name_of(deq->info.dtype)} + ", but the model runs in " + std::string{name_of(run_)} + ", which needs " +
+                   std::string{name_of(wanted)} + "; the loader casts silently");
     }
     if (deq->info.dtype == dtype::f32) return f_.check_scale(deq);
     for (const double v : f_.values(*deq)) {  // the bits of an f32, with the sign extended
@@ -115,8 +118,11 @@ class ascend_linear {
     const stored_tensor* offset = need(".weight_offset", float_dtypes, {rows_, groups});
     if (kind_.base != "W8A16") f_.check_zero(offset, "AV1-value", "the kernels of " + type_ + " are symmetric");
     else if (offset && std::ranges::any_of(f_.values(*offset), [](double v) { return v != 0; }))
-      f_.refused_by(engine::vllm_ascend, f_.folder().file_of(*offset), offset->info.name, "R7", "is not 0: the kernel adds the offset that the format subtracts");
-    if (groups > 1) f_.refused_by(engine::vllm_ascend, f_.folder().file_of(*f_.folder().find(name(".weight"))), name(".weight"), "AV1-support", type_ + " per group has no kernel there");
+      f_.refused_by(engine::vllm_ascend, f_.folder().file_of(*offset), offset->info.name, "R7",
+                    "is not 0: the kernel adds the offset that the format subtracts");
+    if (groups > 1)
+      f_.refused_by(engine::vllm_ascend, f_.folder().file_of(*f_.folder().find(name(".weight"))), name(".weight"), "AV1-support",
+                    type_ + " per group has no kernel");
   }
 
   void int4_weights() {
@@ -124,9 +130,9 @@ class ascend_linear {
     const stored_tensor* s = f_.folder().find(name(".weight_scale"));
     if (!w) return;
     if (!s || s->info.shape.size() != 2 || s->info.shape[1] == 0) return static_cast<void>(scale(".weight_scale", rows_, cols_));
-    // Unpacked [N, K], two rows a byte [N/2, K] (groups), or two columns a byte [N, K/2] (channels).
+    // Unpacked [N, K], two rows a byte [N/2, K] (groups, also when one group is the whole row), or two columns a byte [N, K/2].
     const std::uint64_t n = s->info.shape[0];
-    const bool by_rows = s->info.shape[1] > 1 && rows_ * 2 == n;
+    const bool by_rows = rows_ * 2 == n;
     if (rows_ != n && !by_rows) return f_.add(*w, "AV1-shape", "is " + shape_text(w->info.shape) + " for weight_scale " + shape_text(s->info.shape));
     rows_ = n;
     if (const std::uint64_t groups = scale(".weight_scale", n, cols_)) need(".weight_offset", float_dtypes, {n, groups});
@@ -140,20 +146,25 @@ class ascend_linear {
     if (!unpacked) rows_ *= 2;
     const bool two_level = f_.folder().find(name(".weight_scale_second")) != nullptr;
     const std::uint64_t groups = scale(".weight_scale", rows_, cols_);
-    if (groups) f_.check_zero(need(".weight_offset", {dtype::f32, dtype::f16, dtype::bf16, dtype::i64, dtype::i8}, {rows_, groups}), "AV1-value", "int4 codes are symmetric");
+    if (groups)
+      f_.check_zero(need(".weight_offset", {dtype::f32, dtype::f16, dtype::bf16, dtype::i64, dtype::i8}, {rows_, groups}), "AV1-value",
+                    "int4 codes are symmetric");
     known(".weight_scale_second");
     known(".weight_offset_second");
     if (two_level)
       if (const std::uint64_t seconds = scale(".weight_scale_second", rows_, cols_))
-        f_.check_zero(need(".weight_offset_second", {dtype::f32, dtype::f16, dtype::bf16, dtype::i64}, {rows_, seconds}), "AV1-value", "int4 codes are symmetric");
+        f_.check_zero(need(".weight_offset_second", {dtype::f32, dtype::f16, dtype::bf16, dtype::i64}, {rows_, seconds}), "AV1-value",
+                      "int4 codes are symmetric");
     known(".scale_bias");
     if (unpacked) return;
     // Which name means which layout is decided by substrings of the whole module name, columns first.
     std::uint64_t columns = 0;
     for (std::string_view part : {"down_proj", "o_proj", "w2"}) columns = module_.find(part) != std::string::npos ? 16 : columns;
-    for (std::string_view part : {"up_proj", "gate_proj", "q_proj", "k_proj", "v_proj", "w1", "w3"}) columns = module_.find(part) != std::string::npos ? 1 : columns;
+    for (std::string_view part : {"up_proj", "gate_proj", "q_proj", "k_proj", "v_proj", "w1", "w3"})
+      columns = module_.find(part) != std::string::npos ? 1 : columns;
     if (columns == 0) {
-      if (f_.need_any_shape(name(".scale_bias"), float_dtypes)) f_.warn({}, name(".scale_bias"), "AV1-shape", "has no defined layout for a layer of this name");
+      if (f_.need_any_shape(name(".scale_bias"), float_dtypes))
+        f_.warn({}, name(".scale_bias"), "AV1-shape", "has no defined layout for a layer of this name");
       return;
     }
     if (const stored_tensor* b = need(".scale_bias", float_dtypes, {rows_, columns}))
@@ -192,12 +203,15 @@ class ascend_linear {
 
   /// FlatQuant's transforms, SVD's low-rank pair, rotations and key-value scales.
   void wrappers() {
-    for (const char* suffix : {".div.mul_scale", ".heads_rotation", ".kronecker_rotation_m", ".kronecker_rotation_n", ".kv_cache_scale", ".kv_cache_offset"}) known(suffix);
+    for (const char* suffix :
+         {".div.mul_scale", ".heads_rotation", ".kronecker_rotation_m", ".kronecker_rotation_n", ".kv_cache_scale", ".kv_cache_offset"})
+      known(suffix);
     if (kind_.wrapper == "SVD") {
       known(".svd_lowrank_l1");
       known(".svd_lowrank_l2");
       const stored_tensor* l1 = f_.need_any_shape(name(".svd_lowrank_l1"), float_dtypes);
-      if (l1 && cols_ && (l1->info.shape.size() != 2 || l1->info.shape[1] != cols_)) f_.add(*l1, "AV1-shape", "is " + shape_text(l1->info.shape) + ", not [rank, " + std::to_string(cols_) + "]");
+      if (l1 && cols_ && (l1->info.shape.size() != 2 || l1->info.shape[1] != cols_))
+        f_.add(*l1, "AV1-shape", "is " + shape_text(l1->info.shape) + ", not [rank, " + std::to_string(cols_) + "]");
       else if (l1 && cols_) need(".svd_lowrank_l2", float_dtypes, {rows_, l1->info.shape[0]});
     }
     if (kind_.wrapper != "FLATQUANT" || cols_ == 0) return;
@@ -212,27 +226,18 @@ class ascend_linear {
     }
     const auto [left, right] = sides;
     const bool fits = left && right ? left * right == cols_ : left ? cols_ % left == 0 : right ? cols_ % right == 0 : true;
-    if (!fits) f_.add({}, name(".left_trans"), "AV1-shape", "transforms of " + std::to_string(left) + " and " + std::to_string(right) + " do not make up " + std::to_string(cols_) + " inputs");
+    if (!fits)
+      f_.add({}, name(".left_trans"), "AV1-shape",
+             "transforms of " + std::to_string(left) + " and " + std::to_string(right) + " do not make up " + std::to_string(cols_) + " inputs");
     else if (kronecker_split(cols_) != std::pair{left, right})
       f_.refused_by(engine::vllm_ascend, {}, name(".left_trans"), "AV1-support",
-                    "transforms of " + std::to_string(left) + " and " + std::to_string(right) + " (0: none), but " + std::to_string(kronecker_split(cols_).first) + " and " +
-                        std::to_string(kronecker_split(cols_).second) + " are expected there");
+                    "transforms of " + std::to_string(left) + " and " + std::to_string(right) + " (0: none), but " +
+                        std::to_string(kronecker_split(cols_).first) + " and " + std::to_string(kronecker_split(cols_).second) + " are expected");
     f_.check_scale(need(".clip_ratio", float_dtypes, {1}, true));
   }
 
   void bias() {
     if (rows_) need(".bias", float_dtypes, {rows_}, true);
-  }
-
-  /// Which types vLLM-Ascend registers for linears and for experts.
-  void consumer() {
-    static constexpr std::array<std::string_view, 12> linear{"W8A8", "W8A8_DYNAMIC", "W8A8_MIX", "W8A16", "W4A4_FLATQUANT_DYNAMIC", "W4A4_DYNAMIC", "W8A8_MXFP8", "W4A8_MXFP",
-                                                             "W4A4_MXFP4", "W4A4_MXFP4_FLATQUANT", "W8A8FP8_DYNAMIC", "FLOAT"};
-    static constexpr std::array<std::string_view, 8> experts{"W8A8_DYNAMIC", "W4A8_DYNAMIC", "W8A8_MXFP8", "W4A8_MXFP", "W4A4_MXFP4", "W4A16_MXFP4", "W8A8FP8_DYNAMIC", "FLOAT"};
-    const bool expert = is_expert(module_);
-    const bool known = expert ? std::ranges::find(experts, type_) != experts.end() : std::ranges::find(linear, type_) != linear.end();
-    if (known || type_ == "WFP8AFP8_DYNAMIC" || (type_ == "W4A8_DYNAMIC" && !expert)) return;  // R13, R10
-    f_.refused_by(engine::vllm_ascend, f_.folder().description_file(), name(".weight"), "AV1-support", type_ + " has no scheme for " + (expert ? "experts" : "linear layers") + " there");
   }
 
   /// Every tensor of the module is one that the type knows, and has the entry of the type.
@@ -247,7 +252,8 @@ class ascend_linear {
       const std::string* entry = d_.type_of(t.info.name);
       if (!entry || *entry == type_) continue;
       const bool plain = *entry == "FLOAT" || *entry == "FLOAT_FLATQUANT";
-      const bool other = (suffix == ".bias" && plain) || (suffix.starts_with(".svd_") && plain) || suffix.starts_with(".kv_cache_") || suffix.ends_with("mul_scale") || suffix.find("rotation") != std::string::npos;
+      const bool other = (suffix == ".bias" && plain) || (suffix.starts_with(".svd_") && plain) || suffix.starts_with(".kv_cache_") ||
+                         suffix.ends_with("mul_scale") || suffix.find("rotation") != std::string::npos;
       if (!other) f_.add(f_.folder().description_file(), t.info.name, "AV1-entry", "says " + *entry + ", but the weight is " + type_);
     }
   }

@@ -35,6 +35,6 @@ void verify_ascend_linear(findings& f, const ascend_description& d, const std::s
 }  // namespace qlib::inline v0::detail
 
 #if !defined(QLIB_COMPILED)
-#include <qlib/format/verify_ascend_v1.ipp>
 #include <qlib/format/verify_ascend_linear.ipp>
+#include <qlib/format/verify_ascend_v1.ipp>
 #endif

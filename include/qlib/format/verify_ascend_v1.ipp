@@ -14,10 +14,28 @@ namespace qlib::inline v0::detail {
 QLIB_INLINE void verify_json(findings& f, const std::string& file);  // verify.ipp
 
 QLIB_INLINE ascend_type ascend_type_of(std::string_view text) {
-  static constexpr std::array<std::string_view, 22> bases{
-      "FLOAT",     "W8A8",       "W8A8S",      "W8A8SC",        "W8A8_MIX",   "W8A8_DYNAMIC", "W8A16",   "W4A16",
-      "W4A8_DYNAMIC", "W4A4_DYNAMIC", "W8A8_MXFP8", "W4A8_MXFP", "W4A4_MXFP4", "W4A16_MXFP4", "W4A4_MXFP4_DUALSCALE",
-      "WFP8AFP8_DYNAMIC", "W8A8FP8_DYNAMIC", "W16A16S", "W16A16SC", "C8", "FAQuant", "NF4"};
+  static constexpr std::array<std::string_view, 22> bases{"FLOAT",
+                                                          "W8A8",
+                                                          "W8A8S",
+                                                          "W8A8SC",
+                                                          "W8A8_MIX",
+                                                          "W8A8_DYNAMIC",
+                                                          "W8A16",
+                                                          "W4A16",
+                                                          "W4A8_DYNAMIC",
+                                                          "W4A4_DYNAMIC",
+                                                          "W8A8_MXFP8",
+                                                          "W4A8_MXFP",
+                                                          "W4A4_MXFP4",
+                                                          "W4A16_MXFP4",
+                                                          "W4A4_MXFP4_DUALSCALE",
+                                                          "WFP8AFP8_DYNAMIC",
+                                                          "W8A8FP8_DYNAMIC",
+                                                          "W16A16S",
+                                                          "W16A16SC",
+                                                          "C8",
+                                                          "FAQuant",
+                                                          "NF4"};
   const auto is_base = [](std::string_view t) { return std::ranges::find(bases, t) != bases.end(); };
   ascend_type out{std::string{text}, {}, is_base(text)};
   for (std::string_view wrapper : {"FLATQUANT", "SVD"})
@@ -45,9 +63,12 @@ inline dtype ascend_run_dtype(const nlohmann::json& config) {
 inline void read_description(findings& f, const nlohmann::json& json, ascend_description& d) {
   const std::string& file = f.folder().description_file();
   constexpr std::string_view allowed = "_\"'><=[])(,}{:/.*~- ";
-  const auto in_whitelist = [&](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || allowed.find(c) != std::string_view::npos; };
+  const auto in_whitelist = [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || allowed.find(c) != std::string_view::npos;
+  };
   for (const auto& [key, value] : json.items()) {
-    if (key.size() > 512) f.add(file, key.substr(0, 40) + "...", "R15", "the key has " + std::to_string(key.size()) + " characters; msModelSlim reads at most 512");
+    if (key.size() > 512)
+      f.add(file, key.substr(0, 40) + "...", "R15", "the key has " + std::to_string(key.size()) + " characters; msModelSlim reads at most 512");
     if (!value.is_string()) {
       if (key.ends_with(".weight")) f.add(file, key, "AV1-entry", std::string{"the entry is "} + value.type_name() + ", not the name of a type");
       continue;
@@ -89,7 +110,8 @@ inline void verify_entries(findings& f, const ascend_description& d, const nlohm
   }
   const auto tied = config.is_object() ? config.find("tie_word_embeddings") : config.end();
   if (tied != config.end() && tied->is_boolean() && tied->get<bool>() && !d.type_of("lm_head.weight"))
-    f.warn(file, "lm_head.weight", "R3", "has no entry: vllm-ascend asks for it in models whose class makes its own head although the embeddings are tied");
+    f.warn(file, "lm_head.weight", "R3",
+           "has no entry: vllm-ascend asks for it in models whose class makes its own head although the embeddings are tied");
 }
 
 /// R4 and R6: what an engine fuses is of one type and has one input scale.
@@ -101,7 +123,8 @@ inline void verify_fusion(findings& f, const ascend_description& d, const std::v
     if (types.size() > 1) {
       std::string all;
       for (const std::string& t : types) all += (all.empty() ? "" : ", ") + t;
-      if (g.experts) f.refused_by(engine::vllm_ascend, file, g.name, "R4", "experts have the types " + all + ", but the type of expert 0 is taken for all");
+      if (g.experts)
+        f.refused_by(engine::vllm_ascend, file, g.name, "R4", "experts have the types " + all + ", but the type of expert 0 is taken for all");
       else f.add(file, g.name, "R4", "is fused, but its shards have the types " + all);
       continue;
     }
@@ -113,35 +136,67 @@ inline void verify_fusion(findings& f, const ascend_description& d, const std::v
         if (const stored_tensor* t = f.folder().find(m + suffix); t && t->info.elements() == 1)
           if (const auto v = f.values(*t); !v.empty()) seen.insert(v[0]);
       if (seen.size() > 1) {
-        f.add({}, g.name, "R6", std::string{suffix + 1} + " differs between the shards (" + std::to_string(seen.size()) + " values); the fused layer keeps the last one loaded");
+        f.add({}, g.name, "R6",
+              std::string{suffix + 1} + " differs between the shards (" + std::to_string(seen.size()) +
+                  " values); the fused layer keeps the last one loaded");
         break;
       }
     }
   }
 }
 
-/// Group sizes and types that the loader decides once for the whole model.
+/// Modules that share a property: the first, and how many there are.
+struct module_count {
+  std::string first;
+  std::size_t count = 0;
+
+  void add(const std::string& module) {
+    if (count++ == 0) first = module;
+  }
+  std::string more() const { return count > 1 ? " (and " + std::to_string(count - 1) + " more like it)" : ""; }
+};
+
+/// Which types vLLM-Ascend registers for linears and for experts.
+inline bool has_ascend_scheme(std::string_view type, bool expert) {
+  static constexpr std::array<std::string_view, 12> linear{
+      "W8A8",       "W8A8_DYNAMIC",         "W8A8_MIX",        "W8A16", "W4A4_FLATQUANT_DYNAMIC", "W4A4_DYNAMIC", "W8A8_MXFP8", "W4A8_MXFP",
+      "W4A4_MXFP4", "W4A4_MXFP4_FLATQUANT", "W8A8FP8_DYNAMIC", "FLOAT"};
+  static constexpr std::array<std::string_view, 8> experts{"W8A8_DYNAMIC", "W4A8_DYNAMIC", "W8A8_MXFP8",      "W4A8_MXFP",
+                                                           "W4A4_MXFP4",   "W4A16_MXFP4",  "W8A8FP8_DYNAMIC", "FLOAT"};
+  return expert ? std::ranges::find(experts, type) != experts.end() : std::ranges::find(linear, type) != linear.end();
+}
+
+/// Group sizes and types that the loader decides once for the whole model; R9, R10, R13.
 inline void verify_model_types(findings& f, const ascend_description& d, const std::vector<std::string>& modules) {
   const std::string& file = f.folder().description_file();
-  std::string mx, w4a8, w4a8_linear, fp8;
+  module_count mx, w4a8, w4a8_linear, fp8;
+  std::map<std::pair<std::string, bool>, module_count> strangers;
   std::vector<std::string> float_names;
   for (const std::string& m : modules) {
     const std::string& type = *d.type_of(m + ".weight");
     const std::string base = ascend_type_of(type).base;
-    if (base.find("MX") != std::string::npos && mx.empty()) mx = m;
-    if (base == "W4A8_DYNAMIC" && w4a8.empty()) w4a8 = m;
-    if (base == "W4A8_DYNAMIC" && w4a8_linear.empty() && !is_expert(m)) w4a8_linear = m;
-    if (base == "WFP8AFP8_DYNAMIC" && fp8.empty()) fp8 = m;
+    if (base.find("MX") != std::string::npos) mx.add(m);
+    if (base == "W4A8_DYNAMIC") w4a8.add(m);
     if (base == "FLOAT") float_names.push_back(m);
+    if (base == "W4A8_DYNAMIC" && !is_expert(m)) w4a8_linear.add(m);
+    else if (base == "WFP8AFP8_DYNAMIC") fp8.add(m);
+    else if (!has_ascend_scheme(type, is_expert(m))) strangers[{type, is_expert(m)}].add(m);
   }
   const std::string size = d.group_size ? std::to_string(*d.group_size) : "missing";
-  if (!mx.empty() && d.group_size != 32) f.add(file, "group_size", "R9", "is " + size + ", but " + mx + " is of an MX type: it must be 32");
-  if (!w4a8.empty() && !mx.empty()) f.refused_by(engine::vllm_ascend, file, w4a8, "R9", "W4A8_DYNAMIC needs group_size 0 and " + mx + " needs 32: they cannot be mixed");
-  if (!w4a8.empty() && !d.group_size) f.refused_by(engine::vllm_ascend, file, "group_size", "R9", "is missing: older releases assume 256 for " + w4a8 + "; write 0");
-  if (!w4a8.empty() && mx.empty() && d.group_size && *d.group_size != 0)
-    f.refused_by(engine::vllm_ascend, file, "group_size", "R9", "is " + size + ": W4A8_DYNAMIC per group is no longer loaded; it must be 0");
-  if (!w4a8_linear.empty()) f.refused_by(engine::vllm_ascend, file, w4a8_linear + ".weight", "R10", "W4A8_DYNAMIC is for routed experts only; use W8A8_DYNAMIC here");
-  if (!fp8.empty()) f.refused_by(engine::vllm_ascend, file, fp8 + ".weight", "R13", "WFP8AFP8_DYNAMIC is called W8A8FP8_DYNAMIC there: rename the entries");
+  if (mx.count && d.group_size != 32) f.add(file, "group_size", "R9", "is " + size + ", but " + mx.first + " is of an MX type: it must be 32");
+  const auto refuse = [&](const std::string& subject, const char* rule, std::string why) {
+    f.refused_by(engine::vllm_ascend, file, subject, rule, std::move(why));
+  };
+  if (w4a8.count && mx.count)
+    refuse(w4a8.first + ".weight", "R9", "W4A8_DYNAMIC needs group_size 0 and " + mx.first + " needs 32: they cannot be mixed");
+  if (w4a8.count && !d.group_size) refuse("group_size", "R9", "is missing: older releases assume 256 for " + w4a8.first + "; write 0");
+  if (w4a8.count && !mx.count && d.group_size.value_or(0) != 0)
+    refuse("group_size", "R9", "is " + size + ": W4A8_DYNAMIC per group is no longer loaded; it must be 0");
+  if (w4a8_linear.count)
+    refuse(w4a8_linear.first + ".weight", "R10", "W4A8_DYNAMIC is for routed experts only; use W8A8_DYNAMIC here" + w4a8_linear.more());
+  if (fp8.count) refuse(fp8.first + ".weight", "R13", "WFP8AFP8_DYNAMIC is called W8A8FP8_DYNAMIC: rename the entries" + fp8.more());
+  for (const auto& [key, which] : strangers)
+    refuse(which.first + ".weight", "AV1-support", key.first + " has no scheme for " + (key.second ? "experts" : "linear layers") + which.more());
   // The loader takes a linear for float when any float weight's name starts with its own.
   for (const std::string& m : modules) {
     if (std::ranges::binary_search(float_names, m)) continue;
@@ -149,7 +204,8 @@ inline void verify_model_types(findings& f, const ascend_description& d, const s
     if (is_expert(m) || last == "q_proj" || last == "k_proj" || last == "v_proj" || last == "gate_proj" || last == "up_proj") continue;
     const auto at = std::ranges::upper_bound(float_names, m);
     if (at != float_names.end() && at->starts_with(m))
-      f.refused_by(engine::vllm_ascend, file, m + ".weight", "AV1-prefix", "is quantized, but taken for float because the name of " + *at + " starts with its name");
+      f.refused_by(engine::vllm_ascend, file, m + ".weight", "AV1-prefix",
+                   "is quantized, but taken for float because the name of " + *at + " starts with its name");
   }
 }
 
@@ -167,9 +223,11 @@ inline void verify_attention_and_norms(findings& f, const ascend_description& d)
     if (name.ends_with(".kv_cache_scale")) {
       cache = true;
       f.check_scale(f.need(name, float_dtypes, t.info.shape));
-      const stored_tensor* offset = f.need(name.substr(0, name.size() - 5) + "offset", {dtype::f32, dtype::f16, dtype::bf16, dtype::i32, dtype::i8}, t.info.shape);
+      const stored_tensor* offset =
+          f.need(name.substr(0, name.size() - 5) + "offset", {dtype::f32, dtype::f16, dtype::bf16, dtype::i32, dtype::i8}, t.info.shape);
       if (offset && std::ranges::any_of(f.values(*offset), [](double v) { return v != 0; }))
-        f.refused_by(engine::vllm_ascend, folder.file_of(*offset), offset->info.name, "R8", "is not 0: the decode path dequantizes with the scale alone");
+        f.refused_by(engine::vllm_ascend, folder.file_of(*offset), offset->info.name, "R8",
+                     "is not 0: the decode path dequantizes with the scale alone");
       const std::string other = name.ends_with(".k_proj.kv_cache_scale") ? ".v_proj.kv_cache_scale" : ".k_proj.kv_cache_scale";
       if (name.ends_with("_proj.kv_cache_scale")) {
         const std::string twin = name.substr(0, name.size() - other.size()) + other;
@@ -187,14 +245,18 @@ inline void verify_attention_and_norms(findings& f, const ascend_description& d)
       else if (weight->info.shape != t.info.shape) f.add(t, "R11", "is " + shape_text(t.info.shape) + ", its norm " + shape_text(weight->info.shape));
     }
     if (name.ends_with(".heads_rotation") || name.ends_with(".kronecker_rotation_m"))
-      f.refused_by(engine::vllm_ascend, folder.file_of(t), name, "AV1-support", "online rotations are unknown there");
+      f.refused_by(engine::vllm_ascend, folder.file_of(t), name, "AV1-support", "online rotations are unknown");
   }
   if (cache)
     for (const char* name : {"kv_cache_type", "kv_quant_type"})
-      if (key(name) != "C8") f.add(file, name, "AV1-kv", key(name).empty() ? "is missing; key-value scales need \"C8\"" : "is \"" + key(name) + "\", not \"C8\"");
-  if (!cache && !key("kv_cache_type").empty()) f.add(file, "kv_cache_type", "AV1-kv", "is \"" + key("kv_cache_type") + "\", but no kv_cache_scale is stored");
+      if (key(name) != "C8")
+        f.add(file, name, "AV1-kv", key(name).empty() ? "is missing; key-value scales need \"C8\"" : "is \"" + key(name) + "\", not \"C8\"");
+  if (!cache && !key("kv_cache_type").empty())
+    f.add(file, "kv_cache_type", "AV1-kv", "is \"" + key("kv_cache_type") + "\", but no kv_cache_scale is stored");
   if ((attention || !key("fa_quant_type").empty()) && key("fa_quant_type") != "FAKQuant")
-    f.refused_by(engine::vllm_ascend, file, "fa_quant_type", "R12", key("fa_quant_type").empty() ? "is missing; fa_* scales need \"FAKQuant\"" : "is \"" + key("fa_quant_type") + "\", not \"FAKQuant\"");
+    f.refused_by(
+        engine::vllm_ascend, file, "fa_quant_type", "R12",
+        key("fa_quant_type").empty() ? "is missing; fa_* scales need \"FAKQuant\"" : "is \"" + key("fa_quant_type") + "\", not \"FAKQuant\"");
 }
 
 QLIB_INLINE void verify_ascend_v1(findings& f) {
@@ -202,7 +264,7 @@ QLIB_INLINE void verify_ascend_v1(findings& f) {
   const std::string& file = folder.description_file();
   const bool for_mindie = f.for_engine(engine::mindie) || file != "quant_model_description.json";
   if (file != "quant_model_description.json")
-    f.refused_by(engine::vllm_ascend, file, {}, "R1", "is not found there: the name must be quant_model_description.json");
+    f.refused_by(engine::vllm_ascend, file, {}, "R1", "is not found: the name must be quant_model_description.json");
   verify_json(f, file);
   const auto text = read_text_file(folder.directory() + "/" + file);
   const nlohmann::json json = text ? nlohmann::json::parse(*text, nullptr, false) : nlohmann::json{};
@@ -215,7 +277,8 @@ QLIB_INLINE void verify_ascend_v1(findings& f) {
     const auto left = [&](const nlohmann::json& part) { return part.is_object() && part.contains("quantization_config"); };
     if (!for_mindie && (left(config) || (config.contains("text_config") && left(config["text_config"]))))
       f.add("config.json", "quantization_config", "R2", "is still there: without quant_method it hides " + file);
-    if (f.for_engine(engine::mindie) && !config.contains("quantize")) f.warn("config.json", "quantize", "MINDIE-quantize", "is missing: MindIE releases before the description file need it");
+    if (f.for_engine(engine::mindie) && !config.contains("quantize"))
+      f.warn("config.json", "quantize", "MINDIE-quantize", "is missing: MindIE releases before the description file need it");
   }
 
   ascend_description d;

@@ -13,10 +13,12 @@ class compressed_module {
   compressed_module(findings& f, const stored_scheme& s, const std::string& module) : f_{f}, s_{s}, w_{*s.weights}, module_{module} {}
 
   void verify() {
+    const std::size_t before = f_.count();
     known_ = {".weight", ".bias"};
     const std::string& box = s_.format;
-    if (box == "marlin-24" || box.starts_with("sparse")) return f_.add({}, module_, "CT-format", "\"" + box + "\" is a legacy format that compressed-tensors no longer reads");
-    if (!container_fits()) return f_.add("config.json", module_, "CT-format", "\"" + box + "\" cannot hold " + type_text(s_));
+    if (box == "marlin-24" || box.starts_with("sparse"))
+      return f_.add({}, module_, "CT-format", "\"" + box + "\" is a legacy format that compressed-tensors no longer reads");
+    if (!container_fits()) return f_.add({}, module_, "CT-format", "\"" + box + "\" cannot hold " + type_text(s_));
     if (box == "pack-quantized") packed_integers();
     else if (box == "nvfp4-pack-quantized" || box == "mxfp4-pack-quantized") packed_fp4();
     else plain();
@@ -27,9 +29,11 @@ class compressed_module {
       need(".bias", float_dtypes, {rows_}, true);
     }
     activations();
+    if (f_.count() != before) return;
     for (const stored_tensor& t : f_.folder().starting_with(module_ + ".")) {
       const std::string suffix = t.info.name.substr(module_.size());
-      if (!known_.contains(suffix) && suffix.find('.', 1) == std::string::npos) f_.add(t, "CT-unknown", type_text(s_) + " in " + box + " has no such tensor: loaders refuse it");
+      if (!known_.contains(suffix) && suffix.find('.', 1) == std::string::npos)
+        f_.add(t, "CT-unknown", type_text(s_) + " in " + box + " has no such tensor: loaders refuse it");
     }
   }
 
@@ -90,8 +94,11 @@ class compressed_module {
     const auto cols = static_cast<std::uint64_t>(v[1]);
     const std::uint64_t wanted = (cols * bits + 31) / 32, each = 32 / bits, old = (cols + each - 1) / each;
     if (words != wanted) {
-      const std::string numbers = std::to_string(words) + " words a row, but " + std::to_string(cols) + " columns (weight_shape) of " + std::to_string(bits) + " bits need " + std::to_string(wanted);
-      return f_.add(*t, "CT-words", words == old ? "has the layout of compressed-tensors before May 2026 (" + numbers + "), which readers of today misread" : "has " + numbers);
+      const std::string numbers = std::to_string(words) + " words a row, but " + std::to_string(cols) + " columns (weight_shape) of " +
+                                  std::to_string(bits) + " bits need " + std::to_string(wanted);
+      return f_.add(
+          *t, "CT-words",
+          words == old ? "has the layout of compressed-tensors before May 2026 (" + numbers + "), which readers of today misread" : "has " + numbers);
     }
     rows_ = rows;
     cols_ = cols;
@@ -102,7 +109,8 @@ class compressed_module {
 
   shape_list scale_shape() const {
     if (w_.strategy == "tensor") return {1};
-    if (w_.strategy == "block" && w_.block[0] && w_.block[1]) return {(rows_ + w_.block[0] - 1) / w_.block[0], (cols_ + w_.block[1] - 1) / w_.block[1]};
+    if (w_.strategy == "block" && w_.block[0] && w_.block[1])
+      return {(rows_ + w_.block[0] - 1) / w_.block[0], (cols_ + w_.block[1] - 1) / w_.block[1]};
     return {rows_, groups()};
   }
 
@@ -111,7 +119,8 @@ class compressed_module {
     if (g && cols_ > g && cols_ % g != 0)
       return f_.add({}, name(".weight_scale"), "CT-shape", std::to_string(cols_) + " columns are no multiple of group_size " + std::to_string(g));
     const std::string& box = s_.format;
-    if (box == "mxfp4-pack-quantized" || box == "mxfp8-quantized") return f_.check_scale(need(".weight_scale", {dtype::u8, dtype::f8_e8m0}, {rows_, (cols_ + 31) / 32}));
+    if (box == "mxfp4-pack-quantized" || box == "mxfp8-quantized")
+      return f_.check_scale(need(".weight_scale", {dtype::u8, dtype::f8_e8m0}, {rows_, (cols_ + 31) / 32}));
     if (box == "nvfp4-pack-quantized") {
       f_.check_scale(need(".weight_scale", {dtype::f8_e4m3}, {rows_, groups()}));
       f_.check_scale(need(".weight_global_scale", {dtype::f32}, {1}));
@@ -143,7 +152,8 @@ class compressed_module {
       return;
     }
     if (!f_.for_engine(engine::vllm)) {
-      f_.add(t ? f_.folder().file_of(*t) : "config.json", name(".weight_g_idx"), "CT-g_idx", "actorder \"group\" is gone from compressed-tensors 0.19; use \"weight\"");
+      f_.add(t ? f_.folder().file_of(*t) : std::string{}, name(".weight_g_idx"), "CT-g_idx",
+             "actorder \"group\" is gone from compressed-tensors 0.19; use \"weight\"");
       return;
     }
     t = need(".weight_g_idx", {dtype::i32}, {cols_});

@@ -33,18 +33,30 @@ void for_each_value(dtype type, std::span<const std::byte> bytes, F&& f) {
   };
   const auto number = [](auto v) { return static_cast<double>(v); };
   switch (type) {
-    case dtype::f32: return all(float{}, number);
-    case dtype::f64: return all(double{}, number);
-    case dtype::bf16: return all(bf16{}, [](bf16 v) { return static_cast<double>(to_float(v)); });
-    case dtype::f16: return all(f16{}, [](f16 v) { return static_cast<double>(to_float(v)); });
-    case dtype::f8_e4m3: return all(std::uint8_t{}, [](std::uint8_t v) { return static_cast<double>(e4m3_to_float(v)); });
-    case dtype::i8: return all(std::int8_t{}, number);
-    case dtype::u8: return all(std::uint8_t{}, number);
-    case dtype::f8_e8m0: return all(std::uint8_t{}, number);  // the exponent's byte
-    case dtype::i16: return all(std::int16_t{}, number);
-    case dtype::i32: return all(std::int32_t{}, number);
-    case dtype::i64: return all(std::int64_t{}, number);
-    default: return;
+    case dtype::f32:
+      return all(float{}, number);
+    case dtype::f64:
+      return all(double{}, number);
+    case dtype::bf16:
+      return all(bf16{}, [](bf16 v) { return static_cast<double>(to_float(v)); });
+    case dtype::f16:
+      return all(f16{}, [](f16 v) { return static_cast<double>(to_float(v)); });
+    case dtype::f8_e4m3:
+      return all(std::uint8_t{}, [](std::uint8_t v) { return static_cast<double>(e4m3_to_float(v)); });
+    case dtype::i8:
+      return all(std::int8_t{}, number);
+    case dtype::u8:
+      return all(std::uint8_t{}, number);
+    case dtype::f8_e8m0:
+      return all(std::uint8_t{}, number);  // the exponent's byte
+    case dtype::i16:
+      return all(std::int16_t{}, number);
+    case dtype::i32:
+      return all(std::int32_t{}, number);
+    case dtype::i64:
+      return all(std::int64_t{}, number);
+    default:
+      return;
   }
 }
 
@@ -57,6 +69,9 @@ class findings {
   findings(const weight_folder& folder, std::optional<engine> target, std::string prefix, verification& out)
       : folder_{folder}, target_{target}, prefix_{std::move(prefix)}, out_{out} {}
 
+  /// Violations so far: what depends on a sound part is not checked after a broken one.
+  std::size_t count() const { return out_.violations.size(); }
+
   const weight_folder& folder() const { return folder_; }
   std::optional<engine> target() const { return target_; }
   bool for_engine(engine e) const { return target_ == e; }
@@ -64,13 +79,15 @@ class findings {
 
   void add(std::string file, std::string tensor, std::string rule, std::string message);
   void warn(std::string file, std::string tensor, std::string rule, std::string message);
-  void add(const stored_tensor& t, std::string rule, std::string message) { add(folder_.file_of(t), t.info.name, std::move(rule), std::move(message)); }
+  void add(const stored_tensor& t, std::string rule, std::string message) {
+    add(folder_.file_of(t), t.info.name, std::move(rule), std::move(message));
+  }
 
   /// Sound, but `e` refuses it or reads it wrongly: a violation for that engine, a warning when no engine was named, else nothing.
   void refused_by(engine e, std::string file, std::string tensor, std::string rule, std::string message);
 
   /// The tensor, if it is there with one of these dtypes and exactly this shape ([1] also takes a scalar); else a violation
-  /// and null. `found` tells whether it exists at all.
+  /// and null. An absent optional one is null alone.
   const stored_tensor* need(const std::string& name, std::span<const dtype> types, const shape_list& shape, bool optional = false);
   const stored_tensor* need(const std::string& name, dtype_list types, const shape_list& shape, bool optional = false) {
     return need(name, std::span{types.begin(), types.size()}, shape, optional);

@@ -25,8 +25,9 @@ QLIB_INLINE void findings::warn(std::string file, std::string tensor, std::strin
 }
 
 QLIB_INLINE void findings::refused_by(engine e, std::string file, std::string tensor, std::string rule, std::string message) {
+  message = std::string{name_of(e)} + ": " + message;
   if (target_ == e) add(std::move(file), std::move(tensor), std::move(rule), std::move(message));
-  else if (!target_) warn(std::move(file), std::move(tensor), std::move(rule), std::string{name_of(e)} + ": " + message);
+  else if (!target_) warn(std::move(file), std::move(tensor), std::move(rule), std::move(message));
 }
 
 QLIB_INLINE const stored_tensor* findings::need_any_shape(const std::string& name, std::span<const dtype> types) {
@@ -69,7 +70,9 @@ void findings::check_values(const stored_tensor& t, const std::string& rule, std
   for (std::size_t d = at.size(); d-- != 0; first /= t.info.shape[d]) at[d] = first % t.info.shape[d];
   std::array<char, 40> number{};
   std::snprintf(number.data(), number.size(), "%.9g", example);
-  add(t, rule, "element " + shape_text(at) + " is " + number.data() + ", " + std::string{wanted} + " (" + std::to_string(count) + " of " + std::to_string(t.info.elements()) + ")");
+  add(t, rule,
+      "element " + shape_text(at) + " is " + number.data() + ", " + std::string{wanted} + " (" + std::to_string(count) + " of " +
+          std::to_string(t.info.elements()) + ")");
 }
 
 QLIB_INLINE void findings::check_scale(const stored_tensor* t, std::string rule) {
@@ -88,7 +91,8 @@ QLIB_INLINE void findings::check_zero(const stored_tensor* t, std::string rule, 
 
 QLIB_INLINE void findings::check_whole(const stored_tensor* t, double low, double high, std::string rule) {
   if (!t) return;
-  const std::string wanted = "but must be a whole number in " + std::to_string(static_cast<long>(low)) + "..." + std::to_string(static_cast<long>(high));
+  const std::string wanted =
+      "but must be a whole number in " + std::to_string(static_cast<long>(low)) + "..." + std::to_string(static_cast<long>(high));
   check_values(*t, rule.empty() ? this->rule("value") : rule, wanted, [=](double v) { return !(v >= low && v <= high && v == std::floor(v)); });
 }
 
@@ -107,11 +111,11 @@ QLIB_INLINE bool is_expert(std::string_view module) {
 QLIB_INLINE std::vector<fused_group> fused_groups(std::span<const std::string> modules) {
   // Which projections share a matrix multiplication in vLLM and vLLM-Ascend (packed_modules_mapping).
   static constexpr std::array<std::array<std::string_view, 3>, 6> fused{{{"q_proj", "k_proj", "v_proj"},
-                                                                        {"gate_proj", "up_proj", ""},
-                                                                        {"w1", "w3", ""},
-                                                                        {"q_a_proj", "kv_a_proj_with_mqa", ""},
-                                                                        {"in_proj_qkv", "in_proj_z", ""},
-                                                                        {"in_proj_b", "in_proj_a", ""}}};
+                                                                         {"gate_proj", "up_proj", ""},
+                                                                         {"w1", "w3", ""},
+                                                                         {"q_a_proj", "kv_a_proj_with_mqa", ""},
+                                                                         {"in_proj_qkv", "in_proj_z", ""},
+                                                                         {"in_proj_b", "in_proj_a", ""}}};
   std::vector<fused_group> out;
   std::map<std::string, std::size_t, std::less<>> by_parent;
   for (const std::string& module : modules) {
@@ -142,11 +146,14 @@ QLIB_INLINE std::vector<fused_group> fused_groups(std::span<const std::string> m
 QLIB_INLINE name_class class_by_name(std::string_view module) {
   const std::size_t dot = module.rfind('.');
   const std::string_view last = dot == std::string_view::npos ? module : module.substr(dot + 1);
-  if (last.find("embed") != std::string_view::npos || last == "wte" || last == "wpe" || last.ends_with("norm") || contains_component(module, "conv1d")) return {};
+  if (last.find("embed") != std::string_view::npos || last == "wte" || last == "wpe" || last.ends_with("norm") ||
+      contains_component(module, "conv1d"))
+    return {};
   for (std::string_view norm : {"norm1", "norm2", "ln_1", "ln_2", "ln_f", "ln_q", "layernorm", "layer_norm"})
     if (last == norm) return {};
   name_class c{true, false, false};
-  c.head = module == "lm_head" || module == "output" || last == "lm_head" || last == "output_layer" || ends_with_component(module, "shared_head.head");
+  c.head =
+      module == "lm_head" || module == "output" || last == "lm_head" || last == "output_layer" || ends_with_component(module, "shared_head.head");
   for (std::string_view tail : {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate", "ffn.gate"})
     c.router = c.router || ends_with_component(module, tail);
   return c;

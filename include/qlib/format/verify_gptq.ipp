@@ -47,7 +47,8 @@ class gptq_verifier {
     }
     if (quantized.empty()) f_.add(file_, "quantization_config", f_.rule("missing"), "no .qweight is stored: nothing is quantized");
     for (const std::string& m : quantized) {
-      if (f_.folder().find(m + ".weight")) f_.add(*f_.folder().find(m + ".weight"), f_.rule("unknown"), "is stored beside qweight: loaders refuse it");
+      if (f_.folder().find(m + ".weight"))
+        f_.add(*f_.folder().find(m + ".weight"), f_.rule("unknown"), "is stored beside qweight: loaders refuse it");
       module(m);
     }
     for (const std::string& m : floats) float_module(m);
@@ -56,7 +57,8 @@ class gptq_verifier {
     std::ranges::sort(all);
     for (const fused_group& g : fused_groups(all)) {
       const auto count = std::ranges::count_if(g.members, [&](const std::string& m) { return std::ranges::binary_search(quantized, m); });
-      if (count != 0 && static_cast<std::size_t>(count) != g.members.size()) f_.add(file_, g.name, f_.rule("fused"), "some shards are quantized and some float");
+      if (count != 0 && static_cast<std::size_t>(count) != g.members.size())
+        f_.add(file_, g.name, f_.rule("fused"), "some shards are quantized and some float");
     }
   }
 
@@ -98,11 +100,13 @@ class gptq_verifier {
       config_.symmetric = value<bool>(q, "sym", false).value_or(true);
       config_.lm_head = value<bool>(q, "lm_head", false).value_or(false);
       config_.static_groups = value<bool>(q, "static_groups", false).value_or(true);
-      if (const auto meta = q.find("meta"); meta != q.end() && meta->is_object()) config_.static_groups = value<bool>(*meta, "static_groups", false).value_or(config_.static_groups);
+      if (const auto meta = q.find("meta"); meta != q.end() && meta->is_object())
+        config_.static_groups = value<bool>(*meta, "static_groups", false).value_or(config_.static_groups);
       const auto layout = q.find("checkpoint_format");
       const bool stated = layout != q.end() && layout->is_string();
       config_.version_2 = stated && *layout == "gptq_v2";
-      if (stated && *layout != "gptq_v2" && *layout != "gptq") f_.warn(file_, "checkpoint_format", "GPTQ-config", layout->dump() + " is not \"gptq\" or \"gptq_v2\"");
+      if (stated && *layout != "gptq_v2" && *layout != "gptq")
+        f_.warn(file_, "checkpoint_format", "GPTQ-config", layout->dump() + " is not \"gptq\" or \"gptq_v2\"");
       if (!config_.symmetric && stated && *layout == "gptq" && !(q.contains("meta") && q["meta"].is_object() && q["meta"].contains("quantizer")))
         f_.warn(file_, "sym", "GPTQ-config", "is false: gptqmodel loads that only if meta.quantizer names gptqmodel 0.9 or later");
     }
@@ -136,14 +140,14 @@ class gptq_verifier {
     const auto refuse = [&](const char* key, std::string why) { f_.refused_by(engine::vllm_gcu, file_, key, "GCU-config", std::move(why)); };
     const std::int64_t g = config_.group_size;
     if (awq_) {
-      if (g != 64) refuse("group_size", "is " + std::to_string(g) + "; AWQ has group 64 there");
+      if (g != 64) refuse("group_size", "is " + std::to_string(g) + "; AWQ has group 64");
       return;
     }
-    if (config_.bits != 4 && config_.bits != 8) refuse("bits", "only 4 and 8 are supported there");
-    if (config_.bits == 8 && !config_.symmetric) refuse("sym", "8 bit must be symmetric there");
+    if (config_.bits != 4 && config_.bits != 8) refuse("bits", "only 4 and 8 are supported");
+    if (config_.bits == 8 && !config_.symmetric) refuse("sym", "8 bit must be symmetric");
     if (g > 0 && g % 64 != 0) refuse("group_size", "is " + std::to_string(g) + ", not a multiple of 64");
-    if (g == -1 && config_.bits != 8) refuse("group_size", "-1 works with 8 bit only there");
-    if (config_.ordered && !config_.static_groups) refuse("desc_act", "needs static_groups there: g_idx has to be contiguous");
+    if (g == -1 && config_.bits != 8) refuse("group_size", "-1 works with 8 bit only");
+    if (config_.ordered && !config_.static_groups) refuse("desc_act", "needs static_groups: g_idx has to be contiguous");
   }
 
   bool not_converted(const std::string& m) const {
@@ -178,7 +182,8 @@ class gptq_verifier {
     const stored_tensor* w = f_.need_any_shape(m + ".qweight", std::array{dtype::i32});
     const stored_tensor* s = f_.need_any_shape(m + ".scales", float_dtypes);
     if (!w || !s) return;
-    if (w->info.shape.size() != 2 || w->info.elements() == 0) return f_.add(*w, f_.rule("shape"), "is " + shape_text(w->info.shape) + ", not a matrix");
+    if (w->info.shape.size() != 2 || w->info.elements() == 0)
+      return f_.add(*w, f_.rule("shape"), "is " + shape_text(w->info.shape) + ", not a matrix");
     const std::uint64_t k = awq_ ? w->info.shape[0] : w->info.shape[0] * 32 / bits, n = awq_ ? w->info.shape[1] * 8 : w->info.shape[1];
     const std::uint64_t g = group == -1 ? k : static_cast<std::uint64_t>(group);
     if (k % g != 0) return f_.add(*w, f_.rule("shape"), std::to_string(k) + " inputs are no multiple of group_size " + std::to_string(g));
@@ -191,7 +196,8 @@ class gptq_verifier {
     gcu_limits(m, k, n, bits);
     for (const stored_tensor& t : f_.folder().starting_with(m + ".")) {
       const std::string suffix = t.info.name.substr(m.size());
-      const bool known = suffix == ".qweight" || suffix == ".qzeros" || suffix == ".scales" || suffix == ".bias" || (suffix == ".g_idx" && !awq_) || suffix == ".weight";
+      const bool known = suffix == ".qweight" || suffix == ".qzeros" || suffix == ".scales" || suffix == ".bias" || (suffix == ".g_idx" && !awq_) ||
+                         suffix == ".weight";
       if (!known && suffix.find('.', 1) == std::string::npos) f_.add(t, f_.rule("unknown"), "is no tensor of this format");
     }
   }
@@ -205,8 +211,9 @@ class gptq_verifier {
     const std::vector<double> all = f_.values(t);
     const auto at = std::ranges::find_if(all, [&](double v) { return static_cast<std::uint32_t>(static_cast<std::int64_t>(v)) != word; });
     if (at == all.end()) return;
-    f_.add(t, "GPTQ-zeros", "word " + std::to_string(at - all.begin()) + " is not " + std::to_string(field) + " in every field, as symmetric weights have it" +
-                                (config_.version_2 ? "" : " (the zero less 1)"));
+    f_.add(t, "GPTQ-zeros",
+           "word " + std::to_string(at - all.begin()) + " is not " + std::to_string(field) + " in every field, as symmetric weights have it" +
+               (config_.version_2 ? "" : " (the zero less 1)"));
   }
 
   void group_index(const std::string& m, std::uint64_t k, std::uint64_t g) {
@@ -214,7 +221,8 @@ class gptq_verifier {
     const stored_tensor* t = f_.need(m + ".g_idx", {dtype::i32}, {k}, true);
     if (!t) {
       if (config_.ordered && !f_.folder().find(m + ".g_idx")) f_.add({}, m + ".g_idx", "GPTQ-g_idx", "is not stored, but desc_act is true");
-      if (is_expert(m) && !f_.folder().find(m + ".g_idx")) f_.refused_by(engine::vllm_gcu, file_, m + ".g_idx", "GCU-g_idx", "is not stored: parameters of experts stay uninitialized");
+      if (is_expert(m) && !f_.folder().find(m + ".g_idx"))
+        f_.refused_by(engine::vllm_gcu, file_, m + ".g_idx", "GCU-g_idx", "is not stored: parameters of experts stay uninitialized");
       return;
     }
     const std::vector<double> all = f_.values(*t);
@@ -231,7 +239,8 @@ class gptq_verifier {
   }
 
   void gcu_limits(const std::string& m, std::uint64_t k, std::uint64_t n, std::uint64_t bits) {
-    if (bits == 4 && k % 64 != 0) f_.refused_by(engine::vllm_gcu, {}, m + ".qweight", "GCU-shape", std::to_string(k) + " inputs are no multiple of 64");
+    if (bits == 4 && k % 64 != 0)
+      f_.refused_by(engine::vllm_gcu, {}, m + ".qweight", "GCU-shape", std::to_string(k) + " inputs are no multiple of 64");
     if (n % 8 != 0) f_.refused_by(engine::vllm_gcu, {}, m + ".qweight", "GCU-shape", std::to_string(n) + " outputs are no multiple of 8");
   }
 
@@ -245,7 +254,8 @@ QLIB_INLINE void verify_gptq(findings& f, const std::string& format) { gptq_veri
 
 QLIB_INLINE void verify_gcu_w8a8(findings& f) {
   const found_config found = quantization_config_of(f.folder());
-  if (const auto q = nlohmann::json::parse(found.text, nullptr, false); q.is_object() && !q.contains("group_size")) f.add(found.file, "group_size", "GCU-config", "is missing");
+  if (const auto q = nlohmann::json::parse(found.text, nullptr, false); q.is_object() && !q.contains("group_size"))
+    f.add(found.file, "group_size", "GCU-config", "is missing");
   for (const stored_tensor& t : f.folder().tensors()) {
     if (t.info.dtype != dtype::i8 || !t.info.name.ends_with(".weight") || t.info.shape.size() != 2) continue;
     const std::string m = t.info.name.substr(0, t.info.name.size() - 7);

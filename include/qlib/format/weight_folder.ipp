@@ -38,7 +38,8 @@ QLIB_INLINE errors weight_folder::open(const std::string& directory, weight_fold
     }
   }
   if (folder.names_.empty() && folder.damage_.empty() && !folder.has_file("config.json"))
-    return {error{error_kind::invalid_input, directory, {}, "holds neither a safetensors file nor config.json", "give the directory of a checkpoint"}};
+    return {
+        error{error_kind::invalid_input, directory, {}, "holds neither a safetensors file nor config.json", "give the directory of a checkpoint"}};
   std::ranges::stable_sort(folder.tensors_, {}, [](const stored_tensor& t) -> const std::string& { return t.info.name; });
   out = std::move(folder);
   return {};

@@ -116,8 +116,8 @@ QLIB_INLINE error no_weights(const std::string& directory, std::span<const std::
   const auto ends = [&](std::string_view ending) {
     return std::ranges::count_if(files, [&](const std::string& name) { return name.ends_with(ending); });
   };
-  const auto shards = std::ranges::count_if(
-      files, [](const std::string& name) { return name.starts_with("model-") && name.ends_with(".safetensors"); });
+  const auto shards =
+      std::ranges::count_if(files, [](const std::string& name) { return name.starts_with("model-") && name.ends_with(".safetensors"); });
   if (shards != 0) {
     e.problem += "; found " + std::to_string(shards) + " files model-*.safetensors";
     e.remedy = "download the index of the shards";
@@ -142,10 +142,8 @@ QLIB_INLINE errors compare_with_index(const std::string& index_path, const weigh
   for (std::size_t i = 0; i < shards.size(); ++i) {
     for (const tensor_info& t : shards[i].tensors()) {
       const auto [at, first] = holder.emplace(t.name, i);
-      if (!first)
-        fault(index_path, t.name, "is stored in both " + names[at->second] + " and " + names[i], "download these files again");
-      else if (!index.contains(t.name))
-        fault(shards[i].path(), t.name, "is stored here, but the index does not name it", "download the index again");
+      if (!first) fault(index_path, t.name, "is stored in both " + names[at->second] + " and " + names[i], "download these files again");
+      else if (!index.contains(t.name)) fault(shards[i].path(), t.name, "is stored here, but the index does not name it", "download the index again");
     }
   }
   for (const auto& [tensor, file] : index) {
@@ -206,9 +204,8 @@ QLIB_INLINE errors checkpoint::open(const std::string& directory, checkpoint& ou
   model.by_name_.resize(model.tensors_.size());
   std::iota(model.by_name_.begin(), model.by_name_.end(), std::size_t{0});
   std::ranges::sort(model.by_name_, {}, [&](std::size_t i) -> const std::string& { return model.tensors_[i].info.name; });
-  std::ranges::copy_if(*files, std::back_inserter(model.other_files_), [](const std::string& name) {
-    return !name.starts_with('.') && name != "config.json" && !detail::is_weight_file(name);
-  });
+  std::ranges::copy_if(*files, std::back_inserter(model.other_files_),
+                       [](const std::string& name) { return !name.starts_with('.') && name != "config.json" && !detail::is_weight_file(name); });
   out = std::move(model);
   return {};
 }

@@ -56,9 +56,7 @@ class checksum64 {
 
   // The word is multiplied too: with one multiplication its top bit would change one bit of the state, which one flipped bit in the
   // next word of the lane could undo.
-  static constexpr std::uint64_t mix(std::uint64_t state, std::uint64_t word) {
-    return std::rotl(state ^ (word * word_multiplier), 29) * multiplier;
-  }
+  static constexpr std::uint64_t mix(std::uint64_t state, std::uint64_t word) { return std::rotl(state ^ (word * word_multiplier), 29) * multiplier; }
 
   void absorb(const std::byte* p, std::size_t blocks) {
     std::uint64_t a = lanes_[0], b = lanes_[1], c = lanes_[2], d = lanes_[3];

@@ -31,10 +31,15 @@ QLIB_INLINE error system_error(std::string_view path, std::string_view action, i
       break;
     case ENOSPC:
     case EDQUOT:
-    case EFBIG: e.remedy = "free space and rerun with --resume"; break;
+    case EFBIG:
+      e.remedy = "free space and rerun with --resume";
+      break;
     case EMFILE:
-    case ENFILE: e.remedy = "raise the limit of open files (ulimit -n) and rerun with --resume"; break;
-    default: e.remedy = "rerun with --resume when the machine is well again";
+    case ENFILE:
+      e.remedy = "raise the limit of open files (ulimit -n) and rerun with --resume";
+      break;
+    default:
+      e.remedy = "rerun with --resume when the machine is well again";
   }
   return e;
 }

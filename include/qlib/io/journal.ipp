@@ -80,19 +80,18 @@ QLIB_INLINE status journal::read_lines(const std::string& text, std::uint64_t fi
 
   const std::string_view version = first.substr(magic.size(), first.find(' ', magic.size()) - magic.size());
   if (version != detail::journal_version)
-    return error{error_kind::invalid_input, path_, "line 1",
-                 "journal version " + std::string{version} + ", this program reads version 1",
+    return error{error_kind::invalid_input, path_, "line 1", "journal version " + std::string{version} + ", this program reads version 1",
                  "finish with the version of the program that began, or run without --resume"};
   if (const auto content = detail::checked_content(first); !content || content->size() != magic.size() + version.size() + 17)
     return error{error_kind::invalid_input, path_, "line 1", "is damaged: its check does not match", "run without --resume"};
   const std::string_view digits = first.substr(magic.size() + version.size() + 1, 16);
   if (digits != detail::journal_hex(fingerprint, 16))
-    return error{error_kind::invalid_input,
-                 path_,
-                 {},
-                 "the inputs or flags changed since the run began (plan " + std::string{digits} + " then, " +
-                     detail::journal_hex(fingerprint, 16) + " now)",
-                 "repeat the first command with --resume, or run without --resume to start again"};
+    return error{
+        error_kind::invalid_input,
+        path_,
+        {},
+        "the inputs or flags changed since the run began (plan " + std::string{digits} + " then, " + detail::journal_hex(fingerprint, 16) + " now)",
+        "repeat the first command with --resume, or run without --resume to start again"};
 
   valid_bytes = first_end + 1;
   for (;;) {

@@ -16,12 +16,10 @@ namespace detail {
 
 /// The parser's message without its class name, cut to a length that fits a line.
 inline std::string json_problem(std::string_view message) {
-  if (const std::size_t end = message.find("] "); message.substr(0, 1) == "[" && end != std::string_view::npos)
-    message.remove_prefix(end + 2);
+  if (const std::size_t end = message.find("] "); message.substr(0, 1) == "[" && end != std::string_view::npos) message.remove_prefix(end + 2);
   std::size_t length = message.size();
   if (length > 200) {
-    for (length = 200; length != 0 && (static_cast<unsigned char>(message[length]) & 0xc0u) == 0x80u;)
-      --length;  // whole characters
+    for (length = 200; length != 0 && (static_cast<unsigned char>(message[length]) & 0xc0u) == 0x80u;) --length;  // whole characters
   }
   std::string text{message.substr(0, length)};
   return length < message.size() ? text + "..." : text;
@@ -37,8 +35,7 @@ std::optional<error> read_json(std::string_view text, const std::string& where, 
   };
   if (const auto at = first_invalid_utf8(text)) return fault("JSON is not UTF-8 at byte " + std::to_string(*at));
   // The parser takes a NUL for the end of the text and would not see what follows.
-  if (const std::size_t at = text.find('\0'); at != std::string_view::npos)
-    return fault("JSON has a NUL at byte " + std::to_string(at));
+  if (const std::size_t at = text.find('\0'); at != std::string_view::npos) return fault("JSON has a NUL at byte " + std::to_string(at));
   if (text.substr(0, 3) == "\xef\xbb\xbf") return fault("JSON begins with a byte order mark");
   nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &handler);
   if (!handler.message.empty()) return fault("not valid JSON: " + json_problem(handler.message));

@@ -40,8 +40,7 @@ QLIB_INLINE result<output_file> output_file::create(std::string path, std::uint6
 }
 
 QLIB_INLINE status output_file::check_range(std::uint64_t offset, std::size_t length, const char* action) const {
-  if (file_.get() < 0)
-    return error{error_kind::run_failed, path_, {}, std::string{"cannot "} + action + ": the file is closed", {}};
+  if (file_.get() < 0) return error{error_kind::run_failed, path_, {}, std::string{"cannot "} + action + ": the file is closed", {}};
   if (offset <= size_ && length <= size_ - offset) return {};
   return error{error_kind::run_failed,
                path_,

@@ -53,8 +53,7 @@ inline constexpr std::uint64_t largest_safetensors_header = 100'000'000;
 /// Returns every independent error, with the tensor as its subject; `out` changes only when there is none. Then names are unique,
 /// and each tensor lies inside the file and has the bytes that its dtype and shape ask for. Offsets are compared only when each
 /// entry by itself is sound.
-errors parse_safetensors_header(std::span<const std::byte> bytes, std::uint64_t file_size, const std::string& where,
-                                safetensors_header& out);
+errors parse_safetensors_header(std::span<const std::byte> bytes, std::uint64_t file_size, const std::string& where, safetensors_header& out);
 
 /// A mapped safetensors file. Data may start at any address: load elements with memcpy.
 class safetensors_file {

@@ -80,10 +80,8 @@ class header_reader {
     std::unordered_set<std::string>& seen = depth_ == 1 ? names_ : fields_;
     if (!seen.insert(k).second) {
       sound_ = false;
-      if (depth_ == 1)
-        fault(k, "the name appears more than once in the header", "write the file again with unique names");
-      else
-        fault(name_, "the key \"" + k + "\" appears more than once", "write the file again");
+      if (depth_ == 1) fault(k, "the name appears more than once in the header", "write the file again with unique names");
+      else fault(name_, "the key \"" + k + "\" appears more than once", "write the file again");
     }
     return true;
   }
@@ -110,15 +108,11 @@ class header_reader {
   bool scalar(const char* what, std::string* text = nullptr, const std::uint64_t* number = nullptr) {
     if (skipped_ != 0) return true;
     if (depth_ == 2 && in_metadata()) {
-      if (text)
-        metadata.emplace_back(field_, std::move(*text));
-      else
-        wrong(what, "a string");
+      if (text) metadata.emplace_back(field_, std::move(*text));
+      else wrong(what, "a string");
     } else if (depth_ == 2 && field_ == "dtype") {
-      if (text)
-        read_dtype(*text);
-      else
-        wrong(what, "a string");
+      if (text) read_dtype(*text);
+      else wrong(what, "a string");
     } else if (depth_ == 2) {
       if (in_list_field()) wrong(what, "an array");
     } else if (depth_ == 3 && number) {
@@ -201,8 +195,7 @@ class header_reader {
 };
 
 /// Sizes against shapes, then the tiling of `data_size` bytes. `tensors` are in offset order.
-QLIB_INLINE void check_layout(std::span<const tensor_info> tensors, std::uint64_t data_size, const std::string& where,
-                              errors& found) {
+QLIB_INLINE void check_layout(std::span<const tensor_info> tensors, std::uint64_t data_size, const std::string& where, errors& found) {
   const auto fault = [&](std::string subject, std::string problem, std::string remedy) {
     found.push_back({error_kind::invalid_input, where, std::move(subject), std::move(problem), std::move(remedy)});
   };
@@ -216,23 +209,18 @@ QLIB_INLINE void check_layout(std::span<const tensor_info> tensors, std::uint64_
     }
     const std::string what = std::string{name_of(t.dtype)} + " of shape " + tensor_shape_text(t.shape);
     const auto size = byte_size(t.dtype, t.shape);
-    if (!size)
-      fault(t.name, what + (tensor_bits(t.dtype, t.shape) ? " does not fill whole bytes" : " has a size above 64 bits"), again);
+    if (!size) fault(t.name, what + (tensor_bits(t.dtype, t.shape) ? " does not fill whole bytes" : " has a size above 64 bits"), again);
     else if (*size != t.end - t.begin)
-      fault(t.name, what + " needs " + std::to_string(*size) + " bytes, data_offsets give " + std::to_string(t.end - t.begin),
-            again);
+      fault(t.name, what + " needs " + std::to_string(*size) + " bytes, data_offsets give " + std::to_string(t.end - t.begin), again);
   }
   if (!ranges_sound) return;
 
   std::uint64_t end = 0;
   const tensor_info* previous = nullptr;
   for (const tensor_info& t : tensors) {
-    if (t.begin > end)
-      fault(t.name, "no tensor uses the bytes " + byte_range_text(end, t.begin) + " before it", again);
+    if (t.begin > end) fault(t.name, "no tensor uses the bytes " + byte_range_text(end, t.begin) + " before it", again);
     else if (t.begin < end)
-      fault(t.name,
-            "its bytes " + byte_range_text(t.begin, t.end) + " overlap those of " + previous->name + ", which end at " +
-                std::to_string(end),
+      fault(t.name, "its bytes " + byte_range_text(t.begin, t.end) + " overlap those of " + previous->name + ", which end at " + std::to_string(end),
             again);
     if (t.end >= end) {
       end = t.end;
@@ -240,8 +228,7 @@ QLIB_INLINE void check_layout(std::span<const tensor_info> tensors, std::uint64_
     }
   }
   if (end > data_size)
-    fault({},
-          "the file is cut short: its tensors need " + std::to_string(end) + " bytes of data, it has " + std::to_string(data_size),
+    fault({}, "the file is cut short: its tensors need " + std::to_string(end) + " bytes of data, it has " + std::to_string(data_size),
           "download the file again");
   else if (end < data_size)
     fault({}, std::to_string(data_size - end) + " bytes after the last tensor belong to none", "download or write the file again");
@@ -263,17 +250,14 @@ QLIB_INLINE errors parse_safetensors_header(std::span<const std::byte> bytes, st
     return found;
   };
   if (file_size < 8 || bytes.size() < 8)
-    return fault("the file has " + std::to_string(file_size) + " bytes; a safetensors file has at least 8",
-                 "download the file again");
+    return fault("the file has " + std::to_string(file_size) + " bytes; a safetensors file has at least 8", "download the file again");
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
   if (length > largest_safetensors_header)
-    return fault("the header says it has " + std::to_string(length) + " bytes; at most 100000000 are allowed",
-                 "this is not a safetensors file");
+    return fault("the header says it has " + std::to_string(length) + " bytes; at most 100000000 are allowed", "this is not a safetensors file");
   if (length > file_size - 8 || length > bytes.size() - 8)
-    return fault(
-        "the header of " + std::to_string(length) + " bytes does not fit the file of " + std::to_string(file_size) + " bytes",
-        "download the file again");
+    return fault("the header of " + std::to_string(length) + " bytes does not fit the file of " + std::to_string(file_size) + " bytes",
+                 "download the file again");
 
   const std::string_view text{reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(length)};
   detail::header_reader reader{where, found};
@@ -309,8 +293,7 @@ QLIB_INLINE const tensor_info* safetensors_file::find(std::string_view name) con
 }
 
 QLIB_INLINE std::span<const std::byte> safetensors_file::bytes(const tensor_info& tensor) const {
-  return map_.bytes().subspan(static_cast<std::size_t>(header_.data_begin + tensor.begin),
-                              static_cast<std::size_t>(tensor.end - tensor.begin));
+  return map_.bytes().subspan(static_cast<std::size_t>(header_.data_begin + tensor.begin), static_cast<std::size_t>(tensor.end - tensor.begin));
 }
 
 QLIB_INLINE void safetensors_file::release(const tensor_info& tensor, std::uint64_t offset, std::uint64_t length) const {
@@ -324,8 +307,7 @@ QLIB_INLINE void safetensors_file::will_need(const tensor_info& tensor, std::uin
 }
 
 QLIB_INLINE void order_for_writing(std::vector<tensor_info>& tensors) {
-  std::ranges::sort(
-      tensors, [](const tensor_info& a, const tensor_info& b) { return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name; });
+  std::ranges::sort(tensors, [](const tensor_info& a, const tensor_info& b) { return a.dtype != b.dtype ? a.dtype > b.dtype : a.name < b.name; });
 }
 
 QLIB_INLINE result<std::uint64_t> assign_offsets(std::span<tensor_info> tensors) {
@@ -336,8 +318,7 @@ QLIB_INLINE result<std::uint64_t> assign_offsets(std::span<tensor_info> tensors)
       return error{error_kind::invalid_input,
                    {},
                    t.name,
-                   std::string{name_of(t.dtype)} + " of shape " + detail::tensor_shape_text(t.shape) +
-                       " has no size in whole bytes below 2^64",
+                   std::string{name_of(t.dtype)} + " of shape " + detail::tensor_shape_text(t.shape) + " has no size in whole bytes below 2^64",
                    {}};
     t.begin = end;
     t.end = end += *size;
@@ -345,8 +326,7 @@ QLIB_INLINE result<std::uint64_t> assign_offsets(std::span<tensor_info> tensors)
   return end;
 }
 
-QLIB_INLINE result<std::string> serialize_safetensors_header(std::span<const tensor_info> tensors,
-                                                             const safetensors_metadata& metadata) {
+QLIB_INLINE result<std::string> serialize_safetensors_header(std::span<const tensor_info> tensors, const safetensors_metadata& metadata) {
   std::string text(8, '\0');
   text += '{';
   const auto next = [&](const std::string& name) {

@@ -8,8 +8,7 @@ namespace qlib::inline v0 {
 
 /// "a.b.mlp.gate" ends with the components "mlp.gate"; "a.b.xmlp.gate" does not.
 inline bool ends_with_component(std::string_view name, std::string_view tail) {
-  return name.size() == tail.size() ? name == tail
-                                    : name.size() > tail.size() && name.ends_with(tail) && name[name.size() - tail.size() - 1] == '.';
+  return name.size() == tail.size() ? name == tail : name.size() > tail.size() && name.ends_with(tail) && name[name.size() - tail.size() - 1] == '.';
 }
 
 /// One of the components, or a run of them, is `component`.
@@ -49,8 +48,8 @@ inline bool natural_less(std::string_view a, std::string_view b) {
 /// Inside a numbered block: "model.layers.3.…", "transformer.h.3.…".
 inline bool in_decoder_layer(std::string_view module) {
   for (std::string_view list : {"layers.", ".h.", "blocks."})
-    if (const auto at = module.find(list); at != std::string_view::npos && at + list.size() < module.size() &&
-                                           module[at + list.size()] >= '0' && module[at + list.size()] <= '9')
+    if (const auto at = module.find(list);
+        at != std::string_view::npos && at + list.size() < module.size() && module[at + list.size()] >= '0' && module[at + list.size()] <= '9')
       return true;
   return false;
 }

@@ -29,10 +29,14 @@ enum class module_class { linear, head, router, embedding, other };
 constexpr std::string_view name_of(module_class c) {
   switch (c) {
     case module_class::linear:
-    case module_class::head: return "Linear";
-    case module_class::router: return "Router";
-    case module_class::embedding: return "Embedding";
-    default: return "Module";
+    case module_class::head:
+      return "Linear";
+    case module_class::router:
+      return "Router";
+    case module_class::embedding:
+      return "Embedding";
+    default:
+      return "Module";
   }
 }
 
@@ -44,7 +48,7 @@ struct matrix_module {
   dtype type = dtype::f32;         ///< bf16, f16 or f32: what the weight is quantized from (block-fp8 counts as bf16)
   matrix_source weight = {};
   std::optional<matrix_source> bias = {};  ///< rows x 1
-  bool stacked = false;               ///< one of many in its tensor: `name` is not in the file
+  bool stacked = false;                    ///< one of many in its tensor: `name` is not in the file
 };
 
 /// A tensor that no matrix module owns: norms, buffers, convolutions. Copied as it is.
@@ -52,9 +56,9 @@ struct model_layout {
   std::string model_type;
   bool known_family = false;
   bool tied_embeddings = false;
-  dtype run_dtype = dtype::f32;          ///< config.json's torch_dtype or dtype
-  std::vector<matrix_module> matrices;   ///< in model order
-  std::vector<std::size_t> others;       ///< tensor indices, in model order
+  dtype run_dtype = dtype::f32;         ///< config.json's torch_dtype or dtype
+  std::vector<matrix_module> matrices;  ///< in model order
+  std::vector<std::size_t> others;      ///< tensor indices, in model order
 };
 
 /// Reads config.json and the tensor names of `source`. Finds every matrix, unpacks stacked experts, pairs block-fp8 weights with

@@ -36,7 +36,8 @@ struct stacking {
 
 inline stacking stacking_of(std::string_view model_type) {
   if (model_type == "gpt_oss") return {true, true};
-  if (model_type == "llama4_text" || model_type == "llama4" || model_type == "qwen3_vl_moe" || model_type == "qwen3_vl_moe_text") return {true, false};
+  if (model_type == "llama4_text" || model_type == "llama4" || model_type == "qwen3_vl_moe" || model_type == "qwen3_vl_moe_text")
+    return {true, false};
   return {};
 }
 
@@ -96,9 +97,10 @@ inline void unpack_experts(const checkpoint& source, std::size_t index, std::str
 
 QLIB_INLINE const std::vector<std::string_view>& known_model_types() {
   static const std::vector<std::string_view> types{
-      "chatglm", "deepseek_v2", "deepseek_v3", "deepseek_v32", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "glm4_moe_lite",
-      "glm_moe_dsa", "gpt_oss", "hunyuan_v1_dense", "hunyuan_v1_moe", "internlm2", "kimi_k2", "llama", "llama4_text", "minimax_m2",
-      "mistral", "mixtral", "phi3", "qwen", "qwen2", "qwen2_moe", "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next"};
+      "chatglm",   "deepseek_v2",   "deepseek_v3",      "deepseek_v32", "gemma2",           "gemma3_text",    "glm",       "glm4",
+      "glm4_moe",  "glm4_moe_lite", "glm_moe_dsa",      "gpt_oss",      "hunyuan_v1_dense", "hunyuan_v1_moe", "internlm2", "kimi_k2",
+      "llama",     "llama4_text",   "minimax_m2",       "mistral",      "mixtral",          "phi3",           "qwen",      "qwen2",
+      "qwen2_moe", "qwen3",         "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe",        "qwen3_next"};
   return types;
 }
 
@@ -114,7 +116,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   layout.model_type = detail::string_at(config, "model_type");
   if (layout.model_type.empty()) layout.model_type = detail::string_at(*detail::text_config(config), "model_type");
   if (layout.model_type.empty())
-    found.push_back({.where = where, .subject = "model_type", .problem = "missing", .remedy = "add the model_type that transformers knows this model by"});
+    found.push_back(
+        {.where = where, .subject = "model_type", .problem = "missing", .remedy = "add the model_type that transformers knows this model by"});
   layout.known_family = std::find(known_model_types().begin(), known_model_types().end(), layout.model_type) != known_model_types().end();
   layout.run_dtype = detail::run_dtype_of(config);
   {
@@ -130,7 +133,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     if (q == level->end() || !q->is_object()) continue;
     const std::string method = detail::string_at(*q, "quant_method");
     const auto block = q->find("weight_block_size");
-    const bool has_block = block != q->end() && block->is_array() && block->size() == 2 && (*block)[0].is_number_unsigned() && (*block)[1].is_number_unsigned();
+    const bool has_block =
+        block != q->end() && block->is_array() && block->size() == 2 && (*block)[0].is_number_unsigned() && (*block)[1].is_number_unsigned();
     if (method == "fp8" && has_block) {
       block_rows = (*block)[0].get<std::size_t>();
       block_cols = (*block)[1].get<std::size_t>();
@@ -166,10 +170,11 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     if (t.dtype == dtype::f8_e4m3) {
       const stored_tensor* scale = source.find(t.name + "_scale_inv");
       if (block_rows == 0 || scale == nullptr) {
-        found.push_back({.where = source.shards()[tensors[i].shard].path(),
-                         .subject = t.name,
-                         .problem = scale ? "is fp8, but config.json has no weight_block_size" : "is fp8, but has no " + t.name + "_scale_inv beside it",
-                         .remedy = "give the complete block-fp8 checkpoint, or a float one"});
+        found.push_back(
+            {.where = source.shards()[tensors[i].shard].path(),
+             .subject = t.name,
+             .problem = scale ? "is fp8, but config.json has no weight_block_size" : "is fp8, but has no " + t.name + "_scale_inv beside it",
+             .remedy = "give the complete block-fp8 checkpoint, or a float one"});
         continue;
       }
       const std::uint64_t want_rows = (m.rows + block_rows - 1) / block_rows, want_cols = (m.cols + block_cols - 1) / block_cols;

@@ -28,9 +28,7 @@ struct minmax_observer {
     backend.ranges(x, tile_, std::span{ranges_});
   }
 
-  void merge(const minmax_observer& other) {
-    std::transform(ranges_.begin(), ranges_.end(), other.ranges_.begin(), ranges_.begin(), join);
-  }
+  void merge(const minmax_observer& other) { std::transform(ranges_.begin(), ranges_.end(), other.ranges_.begin(), ranges_.begin(), join); }
 
   std::span<const range> ranges() const { return ranges_; }
 

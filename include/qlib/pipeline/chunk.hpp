@@ -50,7 +50,8 @@ inline std::uint64_t forecast_peak_memory(const quantization_plan& plan, std::si
     const std::uint64_t source = item.raw ? c.rows : std::uint64_t{c.rows} * item.cols * bits_of(item.type) / 8;
     const bool copied = !item.raw && (item.source.col_stride != 1 || item.source.block_scale);
     // A transposed chunk reads through the whole of its tensor.
-    const std::uint64_t mapped = !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;
+    const std::uint64_t mapped =
+        !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;
     const std::uint64_t made = item.encoding ? std::uint64_t{c.rows} * item.cols * 3 : item.raw ? 0 : source;
     largest = std::max(largest, mapped + (copied ? source : 0) + made);
   }

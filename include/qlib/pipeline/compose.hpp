@@ -26,7 +26,9 @@ error non_finite_error(matrix_view<const T> w, std::size_t first_row) {
       const float v = to_float(w(r, c));
       if (!std::isfinite(v))
         return {.subject = "weight[" + std::to_string(first_row + r) + ", " + std::to_string(c) + "]",
-                .problem = std::isnan(v) ? "NaN" : v > 0 ? "+infinity" : "-infinity",
+                .problem = std::isnan(v) ? "NaN"
+                           : v > 0       ? "+infinity"
+                                         : "-infinity",
                 .remedy = "the checkpoint is damaged or was trained to overflow; a weight must be finite"};
     }
   return {.subject = "weight", .problem = "non-finite range", .remedy = {}};
@@ -44,10 +46,10 @@ struct pipeline {
 
   /// Quantizes w [rows, cols], a whole matrix or a strip of it that starts at a tile boundary. `q` receives the parameters of w's
   /// tiles, `out` packer.layout(spec, rows, cols).bytes() bytes. `scratch` must hold w.size() bytes unless P::stores_codes. `streams`: `out`
-  /// is not read soon, and a backend that can writes it past the caches.
+  /// is not read soon, and a backend that can writes it past the caches: `backend.finish_streaming()` ends that.
   template <Element T>
-  status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch,
-                   std::byte* out, std::size_t first_row = 0, bool streams = false) {
+  status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch, std::byte* out,
+                   std::size_t first_row = 0, bool streams = false) {
     observer.reset(spec.granularity, q.grid);
     observer.observe(backend, w);
     for (const range& seen : observer.ranges())
@@ -57,7 +59,9 @@ struct pipeline {
     auto* codes = reinterpret_cast<std::int8_t*>(P::stores_codes ? out : scratch);
     const matrix_view<std::int8_t> code_view{codes, w.rows(), w.cols()};
     B to_out = backend;
-    if constexpr (requires { { backend.streaming() } -> std::same_as<B>; })
+    if constexpr (requires {
+                    { backend.streaming() } -> std::same_as<B>;
+                  })
       if (streams) to_out = backend.streaming();
     rounder.round(P::stores_codes ? to_out : backend, w, spec, stats, as_const(q), code_view);
     if constexpr (!P::stores_codes) packer.pack(to_out, spec, matrix_view<const std::int8_t>{code_view}, out);
@@ -74,11 +78,13 @@ struct pipeline {
     const bool streams = layout.bytes() >= std::size_t{4} << 20;
     for (std::size_t r = 0; r < w.rows(); r += step) {
       const std::size_t count = std::min(step, w.rows() - r);
-      if (status s = run_strip(w.strip(r, count), spec, stats, q.strip(r, count, tile_rows), scratch, out + r / P::row_multiple * layout.row_bytes(), r,
-                               streams);
+      if (status s = run_strip(w.strip(r, count), spec, stats, q.strip(r, count, tile_rows), scratch, out + r / P::row_multiple * layout.row_bytes(),
+                               r, streams);
           !s)
         return s;
     }
+    if constexpr (requires { backend.finish_streaming(); })
+      if (streams) backend.finish_streaming();
     return {};
   }
 };

@@ -21,23 +21,23 @@ using formats = type_list<ascend_v1_format, compressed_tensors_format>;
 
 /// A tensor of the output at its final place.
 struct output_slot {
-  output_tensor tensor;         ///< whole name
-  std::string quant_type;       ///< as the description has it
-  std::string source;           ///< the source tensor it is made from
-  std::size_t file = 0;         ///< index into quantization_plan::files
-  std::uint64_t offset = 0;     ///< absolute, in the file
+  output_tensor tensor;      ///< whole name
+  std::string quant_type;    ///< as the description has it
+  std::string source;        ///< the source tensor it is made from
+  std::size_t file = 0;      ///< index into quantization_plan::files
+  std::uint64_t offset = 0;  ///< absolute, in the file
   std::uint64_t bytes = 0;
 };
 
 /// What one source matrix or tensor becomes.
 struct work_item {
-  std::string name;                        ///< module, or tensor for copies
-  std::optional<linear_encoding> encoding; ///< empty: copied
+  std::string name;                         ///< module, or tensor for copies
+  std::optional<linear_encoding> encoding;  ///< empty: copied
   matrix_source source;
-  dtype type = dtype::f32;                 ///< what the matrix is read as; for raw copies the tensor's own
+  dtype type = dtype::f32;  ///< what the matrix is read as; for raw copies the tensor's own
   std::size_t rows = 0, cols = 0;
-  bool raw = false;                        ///< the bytes of the whole source tensor, unchanged
-  std::vector<std::size_t> slots;          ///< indices into quantization_plan::slots
+  bool raw = false;                ///< the bytes of the whole source tensor, unchanged
+  std::vector<std::size_t> slots;  ///< indices into quantization_plan::slots
   policy_choice observer, rounder;
 };
 
@@ -49,14 +49,14 @@ struct planned_file {
 
 struct quantization_plan {
   std::string model_type, format;
-  std::vector<work_item> items;      ///< in model order
+  std::vector<work_item> items;  ///< in model order
   std::vector<output_slot> slots;
   std::vector<planned_file> files;
-  std::vector<document> documents;   ///< config.json, description, index
+  std::vector<document> documents;  ///< config.json, description, index
   std::vector<std::string> warnings;
   std::uint64_t input_bytes = 0, output_bytes = 0;
   std::size_t quantized = 0, floats = 0;  ///< matrices
-  std::uint64_t fingerprint = 0;     ///< of everything above and of the source files: a journal belongs to one plan
+  std::uint64_t fingerprint = 0;          ///< of everything above and of the source files: a journal belongs to one plan
 };
 
 struct plan_options {

@@ -16,11 +16,11 @@ namespace detail {
 /// What the program leaves float when the user named no list of his own: heads, routers, gates of shared experts, and projections
 /// that engines absorb or that are too small to matter. The families' public recipes do the same (docs/formats.md).
 inline bool float_by_default(std::string_view module) {
-  for (std::string_view tail : {"shared_expert_gate", "kv_b_proj", "indexer.wq_b", "indexer.wk", "indexer.weights_proj", "in_proj_a",
-                                "in_proj_b", "in_proj_ba", "eh_proj"})
+  for (std::string_view tail :
+       {"shared_expert_gate", "kv_b_proj", "indexer.wq_b", "indexer.wk", "indexer.weights_proj", "in_proj_a", "in_proj_b", "in_proj_ba", "eh_proj"})
     if (ends_with_component(module, tail)) return true;
-  for (std::string_view part : {"visual", "vision_tower", "vision_model", "vision_encoder", "mm_projector", "multi_modal_projector", "mlp1",
-                                "audio_tower"})
+  for (std::string_view part :
+       {"visual", "vision_tower", "vision_model", "vision_encoder", "mm_projector", "multi_modal_projector", "mlp1", "audio_tower"})
     if (contains_component(module, part)) return true;
   return false;
 }
@@ -38,7 +38,8 @@ inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe&
   for (std::size_t i = 0; i < stages.size(); ++i) {
     const stage& s = r.stages[i];
     if (s.syntax == pattern_syntax::glob && (m.kind == module_class::head || !in_decoder_layer(m.name))) continue;
-    if (r.source == "flags" && s.targets == std::vector<std::string>{"Linear"} && (m.kind == module_class::head || float_by_default(m.name))) continue;
+    if (r.source == "flags" && s.targets == std::vector<std::string>{"Linear"} && (m.kind == module_class::head || float_by_default(m.name)))
+      continue;
     const auto found = stages[i].targets.find(m.name, name_of(m.kind));
     if (!found || !*found) continue;
     used[i].insert((*found)->index);
@@ -135,7 +136,8 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
   plan.format = std::visit([](const auto& f) { return std::string{f.name}; }, options.format);
   plan.input_bytes = source.total_bytes();
   if (!layout.known_family)
-    plan.warnings.push_back("model_type \"" + layout.model_type + "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
+    plan.warnings.push_back("model_type \"" + layout.model_type +
+                            "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
   const auto tensors = source.tensors();
   const auto path_of = [&](std::size_t tensor) { return source.shards()[tensors[tensor].shard].path(); };
 
@@ -150,14 +152,33 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
   };
   const auto add_raw = [&](std::size_t tensor) {
     const tensor_info& t = tensors[tensor].info;
-    work_item item{.name = t.name, .encoding = {}, .source = {.tensor = tensor}, .type = t.dtype, .rows = 0, .cols = 0, .raw = true, .slots = {}, .observer = {}, .rounder = {}};
+    work_item item{.name = t.name,
+                   .encoding = {},
+                   .source = {.tensor = tensor},
+                   .type = t.dtype,
+                   .rows = 0,
+                   .cols = 0,
+                   .raw = true,
+                   .slots = {},
+                   .observer = {},
+                   .rounder = {}};
     item.rows = t.bytes();
     item.cols = 1;
     add_slot(item, {t.name, t.dtype, t.shape, slot_role::copy}, "FLOAT", tensor);
     plan.items.push_back(std::move(item));
   };
-  const auto add_matrix_copy = [&](std::string name, const matrix_source& from, std::size_t rows, std::size_t cols, bool vector, dtype read_as, dtype write_as) {
-    work_item item{.name = name, .encoding = {}, .source = from, .type = read_as, .rows = rows, .cols = cols, .raw = false, .slots = {}, .observer = {}, .rounder = {}};
+  const auto add_matrix_copy = [&](std::string name, const matrix_source& from, std::size_t rows, std::size_t cols, bool vector, dtype read_as,
+                                   dtype write_as) {
+    work_item item{.name = name,
+                   .encoding = {},
+                   .source = from,
+                   .type = read_as,
+                   .rows = rows,
+                   .cols = cols,
+                   .raw = false,
+                   .slots = {},
+                   .observer = {},
+                   .rounder = {}};
     std::vector<std::uint64_t> shape{rows};
     if (!vector) shape.push_back(cols);
     add_slot(item, {std::move(name), write_as, std::move(shape), slot_role::copy}, "FLOAT", from.tensor);
@@ -176,7 +197,8 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
   auto other = layout.others.begin();
   for (std::size_t i = 0; i < layout.matrices.size(); ++i) {
     const matrix_module& m = layout.matrices[i];
-    for (; other != layout.others.end() && (m.kind == module_class::head || natural_less(tensors[*other].info.name, m.name)); ++other) add_raw(*other);
+    for (; other != layout.others.end() && (m.kind == module_class::head || natural_less(tensors[*other].info.name, m.name)); ++other)
+      add_raw(*other);
     const std::size_t tensor = m.weight.tensor;
     const bool is_linear = m.kind == module_class::linear || m.kind == module_class::head;
     if (!chosen[i]) {
@@ -192,7 +214,10 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
       const bool plain = !m.stacked && !m.weight.block_scale;
       if (plain) add_raw(tensor);
       else add_matrix_copy(m.name + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
-      if (m.bias) m.stacked ? add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, tensors[m.bias->tensor].info.dtype, tensors[m.bias->tensor].info.dtype) : add_raw(m.bias->tensor);
+      if (m.bias)
+        m.stacked
+            ? add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, tensors[m.bias->tensor].info.dtype, tensors[m.bias->tensor].info.dtype)
+            : add_raw(m.bias->tensor);
       continue;
     }
     const stage& s = r.stages[*chosen[i]];
@@ -211,7 +236,16 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
                        .remedy = "use a group size that divides it, or --ignore " + m.name});
       continue;
     }
-    work_item item{.name = m.name, .encoding = *std::move(encoding), .source = m.weight, .type = m.type, .rows = m.rows, .cols = m.cols, .raw = false, .slots = {}, .observer = s.observer, .rounder = s.rounder};
+    work_item item{.name = m.name,
+                   .encoding = *std::move(encoding),
+                   .source = m.weight,
+                   .type = m.type,
+                   .rows = m.rows,
+                   .cols = m.cols,
+                   .raw = false,
+                   .slots = {},
+                   .observer = s.observer,
+                   .rounder = s.rounder};
     for (const output_tensor& o : item.encoding->tensors)
       add_slot(item, {m.name + o.name, o.type, o.shape, o.role}, item.encoding->quant_type, tensor);
     if (t.rows == 1 && t.cols > 0) about.group_size = t.cols;
@@ -225,7 +259,8 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
   // A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.
   if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr)
     about.linears.push_back({.name = "lm_head", .quant_type = {}, .stage = 0, .listed_in_ignore = true});
-  if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr && std::visit([](const auto& f) { return f.stores_tied_head; }, options.format))
+  if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr &&
+      std::visit([](const auto& f) { return f.stores_tied_head; }, options.format))
     for (const matrix_module& m : layout.matrices)
       if (m.kind == module_class::embedding && m.name.ends_with("embed_tokens")) {
         add_matrix_copy("lm_head.weight", m.weight, m.rows, m.cols, false, m.type, m.type);
@@ -235,16 +270,22 @@ QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layou
     for (std::size_t p = 0; p < r.stages[i].targets.size(); ++p)
       if (!used[i].contains(p)) plan.warnings.push_back(r.stages[i].where + ": target \"" + r.stages[i].targets[p] + "\" matches no linear layer");
   if (found.empty() && plan.quantized == 0)
-    found.push_back({.where = source.directory(), .problem = "no layer matches the recipe: nothing would be quantized", .remedy = "check targets and ignore; `qlib inspect` lists the layers"});
+    found.push_back({.where = source.directory(),
+                     .problem = "no layer matches the recipe: nothing would be quantized",
+                     .remedy = "check targets and ignore; `qlib inspect` lists the layers"});
   {
     std::set<std::string> names;
     for (const output_slot& s : plan.slots)
       if (!names.insert(s.tensor.name).second)
-        found.push_back({.where = source.directory(), .subject = s.tensor.name, .problem = "would be written twice", .remedy = "the source holds stacked and separate experts of one layer"});
+        found.push_back({.where = source.directory(),
+                         .subject = s.tensor.name,
+                         .problem = "would be written twice",
+                         .remedy = "the source holds stacked and separate experts of one layer"});
   }
   if (!found.empty()) return found;
 
-  const std::uint64_t limit = options.part_bytes ? *options.part_bytes : std::visit([](const auto& f) { return f.default_part_bytes; }, options.format);
+  const std::uint64_t limit =
+      options.part_bytes ? *options.part_bytes : std::visit([](const auto& f) { return f.default_part_bytes; }, options.format);
   if (status s = detail::place_slots(plan, options.format, limit); !s) return {s.error()};
   for (const output_slot& s : plan.slots) {
     about.tensors.push_back({s.tensor.name, s.quant_type});

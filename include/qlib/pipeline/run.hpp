@@ -36,18 +36,19 @@ struct run_report {
 struct run_options {
   std::string save_path;
   std::vector<std::string> copied_files = {};  ///< names in the source directory, copied beside the weights
-  std::string device = "cpu";             ///< "cpu" or "cpu:<isa>": which kernels
+  std::string device = "cpu";                  ///< "cpu" or "cpu:<isa>": which kernels
   std::size_t threads = 1;
   bool resume = false, overwrite = false;
-  bool measure_error = false;             ///< dequantize what was written and compare: a second pass over the cached chunk
-  bool discard_output = false;            ///< make all bytes and write none: how fast the machine quantizes
+  bool measure_error = false;   ///< dequantize what was written and compare: a second pass over the cached chunk
+  bool discard_output = false;  ///< make all bytes and write none: how fast the machine quantizes
   std::function<void(const progress&)> on_progress = {};
 };
 
 /// The folder beside `save_path` that a run works in, and that a killed run leaves.
 std::string work_folder_of(const std::string& save_path);
 
-/// What is wrong with the target before anything is written: not empty, not writable, too little space. A `resume` with nothing to resume just starts.
+/// What is wrong with the target before anything is written: not empty, not writable, too little space. A `resume` with nothing to resume just
+/// starts.
 errors check_target(const quantization_plan& plan, const run_options& options);
 
 /// Quantizes. Nothing appears at save_path until everything is written; then all of it, by one rename.

@@ -62,9 +62,12 @@ class chunk_maker {
       return emit(item.slots[0], std::uint64_t{c.first_row}, bytes.subspan(c.first_row, c.rows));
     }
     switch (item.type) {
-      case dtype::bf16: return make_matrix<bf16>(backend, item, c, emit, sums);
-      case dtype::f16: return make_matrix<f16>(backend, item, c, emit, sums);
-      default: return make_matrix<float>(backend, item, c, emit, sums);
+      case dtype::bf16:
+        return make_matrix<bf16>(backend, item, c, emit, sums);
+      case dtype::f16:
+        return make_matrix<f16>(backend, item, c, emit, sums);
+      default:
+        return make_matrix<float>(backend, item, c, emit, sums);
     }
   }
 
@@ -153,7 +156,8 @@ class chunk_maker {
         std::memcpy(to, &i, 1);
         return;
       }
-      default: std::memcpy(to, &v, 4);
+      default:
+        std::memcpy(to, &v, 4);
     }
   }
 
@@ -185,8 +189,8 @@ class chunk_maker {
 
   /// Range, round and pack strip by strip; each stage is visited by itself (registry.hpp).
   template <Element T, class B>
-  status quantize_strips(const B& backend, const work_item& item, matrix_view<const T> w, qparams_view q, const packed_layout& layout,
-                         std::byte* out, std::size_t first_row) {
+  status quantize_strips(const B& backend, const work_item& item, matrix_view<const T> w, qparams_view q, const packed_layout& layout, std::byte* out,
+                         std::size_t first_row) {
     const linear_encoding& e = *item.encoding;
     if (observer_name_ != item.observer.name) {
       observer_ = *registry::observers::find(item.observer.name);
@@ -196,7 +200,11 @@ class chunk_maker {
       rounder_ = *registry::rounders::find(item.rounder.name);
       rounder_name_ = item.rounder.name;
     }
-    const auto [multiple, in_place] = std::visit([](const auto& p) { return std::pair{std::size_t{p.row_multiple}, bool{p.stores_codes}}; }, e.packer);
+    const auto [multiple, in_place] = std::visit(
+        [](const auto& p) {
+          return std::pair{std::size_t{p.row_multiple}, bool{p.stores_codes}};
+        },
+        e.packer);
     const std::size_t step = strip_rows(e.spec, multiple, w.rows(), w.cols(), sizeof(T));
     const std::size_t tile_rows = resolve(e.spec.granularity, w.rows(), w.cols()).rows;
     auto* scratch = in_place ? nullptr : reinterpret_cast<std::int8_t*>(room(codes_, step * w.cols()));
@@ -242,7 +250,8 @@ class chunk_maker {
   }
 
   template <class Emit>
-  status emit_slots(const work_item& item, const chunk& c, qparams_view q, std::span<const std::byte> packed, const packed_layout& layout, Emit& emit) {
+  status emit_slots(const work_item& item, const chunk& c, qparams_view q, std::span<const std::byte> packed, const packed_layout& layout,
+                    Emit& emit) {
     const quant_spec& spec = item.encoding->spec;
     const std::size_t tile_rows = resolve(spec.granularity, item.rows, item.cols).rows;
     const std::size_t first_tile_row = c.first_row / tile_rows;
@@ -261,7 +270,11 @@ class chunk_maker {
         case slot_role::zeros: {
           side_.resize(q.grid.tiles() * element);
           for (std::size_t i = 0; i < q.grid.tiles(); ++i)
-            store(t.type, t.role == slot_role::scales ? q.scales[i] : t.role == slot_role::zeros ? 0.0f : static_cast<float>(q.zero_points[i]), side_.data() + i * element);
+            store(t.type,
+                  t.role == slot_role::scales  ? q.scales[i]
+                  : t.role == slot_role::zeros ? 0.0f
+                                               : static_cast<float>(q.zero_points[i]),
+                  side_.data() + i * element);
           s = emit(slot, std::uint64_t{first_tile_row * q.grid.cols * element}, std::span<const std::byte>{side_});
           break;
         }
@@ -270,7 +283,8 @@ class chunk_maker {
           side_.resize(words * q.grid.cols * 4);
           pack_zero_points(matrix_view<const std::int32_t>{q.zero_points.data(), q.grid.rows, q.grid.cols}, spec.num_bits,
                            matrix_view<std::uint32_t>{reinterpret_cast<std::uint32_t*>(side_.data()), words, q.grid.cols});
-          s = emit(slot, std::uint64_t{first_tile_row * static_cast<std::size_t>(spec.num_bits) / 32 * q.grid.cols * 4}, std::span<const std::byte>{side_});
+          s = emit(slot, std::uint64_t{first_tile_row * static_cast<std::size_t>(spec.num_bits) / 32 * q.grid.cols * 4},
+                   std::span<const std::byte>{side_});
           break;
         }
         case slot_role::weight_shape: {
@@ -279,7 +293,8 @@ class chunk_maker {
           s = emit(slot, std::uint64_t{0}, std::as_bytes(std::span{shape}));
           break;
         }
-        case slot_role::copy: break;
+        case slot_role::copy:
+          break;
       }
       if (!s) return s;
     }
@@ -332,7 +347,8 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
     if (!fs::is_directory(status_of_target))
       found.push_back({.where = options.save_path, .problem = "exists and is not a directory", .remedy = "choose another --save_path"});
     else if (!fs::is_empty(target, ec) && !options.overwrite && !(options.resume && detail::is_complete(plan, options.save_path)))
-      found.push_back({.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
+      found.push_back(
+          {.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
   }
   const std::string work = work_folder_of(options.save_path);
   if (!options.resume && fs::exists(work, ec) && !options.overwrite)
@@ -344,7 +360,7 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
     found.push_back({.where = parent.string(), .problem = "is not a directory", .remedy = "choose another --save_path"});
   else if (!writable)
     found.push_back({.where = parent.string(), .problem = "is not writable", .remedy = "choose another --save_path or change its permissions"});
-  else if (status space = require_free_space(parent.string(), options.resume ? 0 : plan.output_bytes); !space)
+  else if (status space = require_free_space(parent.string(), options.resume && fs::exists(work, ec) ? 0 : plan.output_bytes); !space)
     found.push_back(space.error());
   return found;
 }
@@ -363,7 +379,10 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   if (!device) return device.error();
   const native_backend& backend = *device;
   const auto failed = [&](std::string what, const std::error_code& why) {
-    return error{.kind = error_kind::run_failed, .where = work, .problem = std::move(what) + ": " + why.message(), .remedy = "mend it and rerun with --resume"};
+    return error{.kind = error_kind::run_failed,
+                 .where = work,
+                 .problem = std::move(what) + ": " + why.message(),
+                 .remedy = "mend it and rerun with --resume"};
   };
   if (!options.resume) fs::remove_all(work, ec);
   fs::create_directories(work, ec);

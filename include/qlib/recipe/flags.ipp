@@ -16,10 +16,10 @@ QLIB_INLINE std::span<const std::string_view> built_quant_types() {
 }
 
 QLIB_INLINE std::span<const std::string_view> unbuilt_quant_types() {
-  static constexpr std::array<std::string_view, 25> names{
-      "w8a8",      "w8a8s", "w8a8sc",       "w8a8c8",     "w8a8_mix", "w8a8_mxfp8", "w4a8",    "w4a8c8",    "w4a8_dynamic",
-      "w4a8_mxfp", "w4a4",  "w4a4_dynamic", "w4a4_mxfp4", "w16a16s",  "w16a16sc",   "fp8",     "fp8_block", "mxfp8",
-      "mxfp4",     "nvfp4", "nf4",          "w8a8f8",     "w8a8c8f8", "w4a4c8",     "w4a8c8f8"};
+  static constexpr std::array<std::string_view, 25> names{"w8a8",     "w8a8s",        "w8a8sc",    "w8a8c8",  "w8a8_mix",     "w8a8_mxfp8", "w4a8",
+                                                          "w4a8c8",   "w4a8_dynamic", "w4a8_mxfp", "w4a4",    "w4a4_dynamic", "w4a4_mxfp4", "w16a16s",
+                                                          "w16a16sc", "fp8",          "fp8_block", "mxfp8",   "mxfp4",        "nvfp4",      "nf4",
+                                                          "w8a8f8",   "w8a8c8f8",     "w4a4c8",    "w4a8c8f8"};
   return names;
 }
 
@@ -67,10 +67,8 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   const auto built = built_quant_types(), unbuilt = unbuilt_quant_types();
   const std::string known = "known: " + detail::comma_list(built);
   if (std::find(built.begin(), built.end(), type) == built.end()) {
-    if (std::find(unbuilt.begin(), unbuilt.end(), type) != unbuilt.end())
-      fail(where, "not built yet in this version", known);
-    else
-      fail(where, "unknown quant type", known + "; not yet: " + detail::comma_list(unbuilt));
+    if (std::find(unbuilt.begin(), unbuilt.end(), type) != unbuilt.end()) fail(where, "not built yet in this version", known);
+    else fail(where, "unknown quant type", known + "; not yet: " + detail::comma_list(unbuilt));
     return found;
   }
 
@@ -86,10 +84,8 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   if (weight_only && flags.is_dynamic)
     fail(where, "--is_dynamic contradicts it: the activations of " + type + " are not quantized", "remove --is_dynamic");
   if (!weight_only && flags.group_size != 0)
-    fail(where, "--group_size " + std::to_string(flags.group_size) + " contradicts it: " + type + " has one scale a channel",
-         "remove --group_size");
-  if (!weight_only && flags.w_sym == false)
-    fail(where, "--w_sym false contradicts it: the weights of " + type + " are symmetric", "remove --w_sym");
+    fail(where, "--group_size " + std::to_string(flags.group_size) + " contradicts it: " + type + " has one scale a channel", "remove --group_size");
+  if (!weight_only && flags.w_sym == false) fail(where, "--w_sym false contradicts it: the weights of " + type + " are symmetric", "remove --w_sym");
 
   static constexpr std::array<std::string_view, 1> observers{"minmax"}, rounders{"rtn"};
   static constexpr std::array<std::string_view, 6> unbuilt_observers{"histogram", "moving_average", "percentile",

@@ -39,9 +39,8 @@ inline constexpr std::array<std::string_view, 11> modifier_keys{"targets",
                                                                 "bypass_divisibility_checks",
                                                                 "requires_calibration_data"};
 inline constexpr std::array<std::string_view, 5> scheme_keys{"targets", "weights", "input_activations", "output_activations", "format"};
-inline constexpr std::array<std::string_view, 12> args_keys{"num_bits",        "type",           "symmetric", "strategy",    "group_size",
-                                                            "block_structure", "dynamic",        "actorder",  "scale_dtype", "zp_dtype",
-                                                            "observer",        "observer_kwargs"};
+inline constexpr std::array<std::string_view, 12> args_keys{"num_bits", "type",     "symmetric",   "strategy", "group_size", "block_structure",
+                                                            "dynamic",  "actorder", "scale_dtype", "zp_dtype", "observer",   "observer_kwargs"};
 // One set of weights is observed once: these three then see the same range.
 inline constexpr std::array<std::string_view, 3> observers{"minmax", "memoryless_minmax", "static_minmax"};
 inline constexpr std::array<std::string_view, 4> unbuilt_observers{"mse", "memoryless_mse", "static_mse", "imatrix_mse"};
@@ -50,8 +49,7 @@ inline constexpr std::array<std::string_view, 5> strategies{"tensor", "channel",
 inline constexpr std::array<std::string_view, 2> unbuilt_strategies{"tensor_group", "attn_head"};
 inline constexpr std::array<std::string_view, 5> formats{"dense", "naive-quantized", "int-quantized", "float-quantized", "pack-quantized"};
 inline constexpr std::array<std::string_view, 7> unbuilt_formats{
-    "nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized", "mixed-precision", "marlin-24",
-    "sparse-24-bitmask",    "sparse-bitmask"};
+    "nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized", "mixed-precision", "marlin-24", "sparse-24-bitmask", "sparse-bitmask"};
 
 /// What the keys beside the schemes of one modifier say.
 struct common_keys {
@@ -123,23 +121,20 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
       args.strategy = std::array{strategy::tensor, strategy::channel, strategy::group, strategy::block, strategy::token}[i];
   const yaml_field& at = strategy_field ? *strategy_field : map;
   if (group_size > 0 && args.strategy != strategy::group)
-    in.fail(*group, "group_size " + std::to_string(group_size) + " with strategy " + *strategy_name,
-            "use strategy: group, or group_size: null");
+    in.fail(*group, "group_size " + std::to_string(group_size) + " with strategy " + *strategy_name, "use strategy: group, or group_size: null");
   if (args.strategy == strategy::group && group_size <= 0) in.fail(at, "strategy group needs a group_size > 0");
   if (group_size > 0) args.group_size = static_cast<std::size_t>(group_size);
 
   const auto block = in.get_set(map, "block_structure");
   if (block && args.strategy != strategy::block) in.fail(*block, "block_structure with strategy " + *strategy_name, "use strategy: block");
-  if (!block && args.strategy == strategy::block)
-    in.fail(at, "strategy block needs a block_structure", "for example block_structure: [128, 128]");
+  if (!block && args.strategy == strategy::block) in.fail(at, "strategy block needs a block_structure", "for example block_structure: [128, 128]");
   if (block) read_block_structure(in, *block, args);
 
   const auto dynamic = in.get_set(map, "dynamic");
   if (dynamic) {
     if (dynamic->is(yaml_type::scalar) && lower_case(dynamic->node->text) == "local")
       in.fail(*dynamic, "dynamic: local belongs to strategy tensor_group, which is not built yet in this version", "known: true, false");
-    else
-      args.dynamic = in.boolean(*dynamic).value_or(false);
+    else args.dynamic = in.boolean(*dynamic).value_or(false);
   }
   if (weights) {
     if (args.dynamic) in.fail(*dynamic, "weights cannot be dynamic: they are stored", "set dynamic: false");
@@ -152,17 +147,14 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
               "set dynamic: true" + std::string{args.strategy == strategy::token ? "" : " (usually with strategy: token)"});
   }
 
-  if (const auto f = in.get_set(map, "actorder");
-      f && !(f->is(yaml_type::scalar) && f->node->plain && lower_case(f->node->text) == "false"))
+  if (const auto f = in.get_set(map, "actorder"); f && !(f->is(yaml_type::scalar) && f->node->plain && lower_case(f->node->text) == "false"))
     in.fail(*f, "actorder is part of GPTQ, which is not built yet in this version", "set actorder: null");
   if (const auto f = in.get_set(map, "scale_dtype"))
     in.fail(*f, "scales of another dtype are not built yet in this version", "set scale_dtype: null");
   if (const auto f = in.get_set(map, "zp_dtype"))
     if (const auto dtype = in.text(*f)) {
-      if (args.symmetric)
-        in.fail(*f, "symmetric operands have no zero point", "set zp_dtype: null");
-      else if (*dtype != "torch.int8" && *dtype != "int8")
-        in.fail(*f, "unknown zp_dtype '" + *dtype + "'", "known: torch.int8");
+      if (args.symmetric) in.fail(*f, "symmetric operands have no zero point", "set zp_dtype: null");
+      else if (*dtype != "torch.int8" && *dtype != "int8") in.fail(*f, "unknown zp_dtype '" + *dtype + "'", "known: torch.int8");
     }
   if (const auto f = in.get_set(map, "observer"))
     if (const auto name = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}); name && weights) args.observer = *name;
@@ -217,8 +209,7 @@ QLIB_INLINE void add_stage(const yaml_reader& in, const llmcompressor::common_ke
 /// `scheme`: the name of a preset, a map from presets to their targets, or a scheme written out.
 QLIB_INLINE void read_scheme_key(const yaml_reader& in, const yaml_field& field, const llmcompressor::common_keys& keys, recipe& out) {
   if (field.is(yaml_type::scalar)) {
-    if (auto scheme = read_preset(in, field, field.node->text))
-      add_stage(in, keys, field, "group_0", keys.targets, *std::move(scheme), out);
+    if (auto scheme = read_preset(in, field, field.node->text)) add_stage(in, keys, field, "group_0", keys.targets, *std::move(scheme), out);
     return;
   }
   const auto entries = in.entries(field);
@@ -284,10 +275,8 @@ QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_fi
   const auto scheme = in.get_set(map, "scheme"), groups = in.get_set(map, "config_groups");
   if (scheme && groups)
     in.fail(*scheme, "scheme and config_groups (line " + std::to_string(groups->line) + ") exclude each other", "remove one of them");
-  else if (scheme)
-    read_scheme_key(in, *scheme, keys, out);
-  else if (groups)
-    read_config_groups(in, *groups, keys, out);
+  else if (scheme) read_scheme_key(in, *scheme, keys, out);
+  else if (groups) read_config_groups(in, *groups, keys, out);
   if (in.failures() == before && out.stages.size() == first)
     in.fail(map, "nothing says what to quantize to", "give scheme, for example scheme: W8A8, or config_groups");
 
@@ -301,10 +290,8 @@ QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_fi
 }
 
 QLIB_INLINE void read_modifier(const yaml_reader& in, const yaml_field& field, recipe& out) {
-  if (field.key == "QuantizationModifier")
-    read_quantization_modifier(in, {field.node, field.line, field.key, field.key}, out);
-  else
-    (void)in.one_of(field, field.key, {"modifier", llmcompressor::modifiers, llmcompressor::unbuilt_modifiers});
+  if (field.key == "QuantizationModifier") read_quantization_modifier(in, {field.node, field.line, field.key, field.key}, out);
+  else (void)in.one_of(field, field.key, {"modifier", llmcompressor::modifiers, llmcompressor::unbuilt_modifiers});
 }
 
 enum class llmcompressor_level { document, stage, group };
@@ -317,17 +304,11 @@ QLIB_INLINE void read_level(const yaml_reader& in, const yaml_field& field, llmc
   }
   for (const yaml_field& e : in.entries(field)) {
     const std::string& key = e.key;
-    if (level == llmcompressor_level::group || key.ends_with("Modifier"))
-      read_modifier(in, e, out);
-    else if (key.ends_with("_modifiers") || key == "modifiers")
-      read_level(in, e, llmcompressor_level::group, out);
-    else if (level == llmcompressor_level::document)
-      read_level(in, e, llmcompressor_level::stage, out);
-    else if (key == "run_type" && e.is(yaml_type::scalar) && e.node->text == "oneshot")
-      continue;
-    else
-      in.fail(e, "unknown key '" + key + "' in a stage",
-              "known: <name>_modifiers, run_type: oneshot, " + comma_list(llmcompressor::modifiers));
+    if (level == llmcompressor_level::group || key.ends_with("Modifier")) read_modifier(in, e, out);
+    else if (key.ends_with("_modifiers") || key == "modifiers") read_level(in, e, llmcompressor_level::group, out);
+    else if (level == llmcompressor_level::document) read_level(in, e, llmcompressor_level::stage, out);
+    else if (key == "run_type" && e.is(yaml_type::scalar) && e.node->text == "oneshot") continue;
+    else in.fail(e, "unknown key '" + key + "' in a stage", "known: <name>_modifiers, run_type: oneshot, " + comma_list(llmcompressor::modifiers));
   }
 }
 

@@ -184,10 +184,8 @@ QLIB_INLINE bool append_bracket(std::string_view glob, std::size_t& i, std::stri
       append_escaped(set, items[n].character);
     }
   }
-  if (set.empty())
-    regex += negated ? "." : "(?!)";
-  else
-    regex += (negated ? "[^" : "[") + set + "]";
+  if (set.empty()) regex += negated ? "." : "(?!)";
+  else regex += (negated ? "[^" : "[") + set + "]";
   i = k + 1;
   return true;
 }
@@ -208,8 +206,8 @@ QLIB_INLINE result<std::string> glob_to_regex(std::string_view glob, std::string
         ++i;
       } else if (text[i] == '[') {
         if (text.substr(i, 3) == "[[:")
-          return error{error_kind::invalid_input, std::string{where}, std::string{glob},
-                       "character classes like [[:digit:]] are not supported", "write a range like [0-9]"};
+          return error{error_kind::invalid_input, std::string{where}, std::string{glob}, "character classes like [[:digit:]] are not supported",
+                       "write a range like [0-9]"};
         if (!append_bracket(text, i, regex)) {
           append_escaped(regex, "[");
           ++i;
@@ -316,8 +314,8 @@ QLIB_INLINE bool pattern_set::matches(std::string_view module_name, std::string_
 QLIB_INLINE std::vector<std::size_t> pattern_set::matching(std::string_view module_name, std::string_view class_name) const {
   std::vector<std::size_t> out;
   for (const entry& e : plain_)
-    if (e.pattern == module_name || (syntax_ == pattern_syntax::compressed_tensors &&
-                                     (e.pattern == class_name || (e.pattern == "Linear" && class_name == "LinearBase"))))
+    if (e.pattern == module_name ||
+        (syntax_ == pattern_syntax::compressed_tensors && (e.pattern == class_name || (e.pattern == "Linear" && class_name == "LinearBase"))))
       out.push_back(e.index);
   for (const entry& e : regexes_)
     if (run(e, module_name) > 0) out.push_back(e.index);

@@ -95,10 +95,8 @@ QLIB_INLINE std::optional<modelslim::qconfig> read_qconfig(const yaml_reader& in
       in.only_keys(*ext, ext_keys);
       size = in.get(*ext, "group_size");
     }
-    if (size)
-      out.group_size = static_cast<std::size_t>(in.integer(*size, 1, std::int64_t{1} << 30).value_or(0));
-    else
-      in.fail(map, "scope per_group needs a group size", "for example ext: {group_size: 128}");
+    if (size) out.group_size = static_cast<std::size_t>(in.integer(*size, 1, std::int64_t{1} << 30).value_or(0));
+    else in.fail(map, "scope per_group needs a group size", "for example ext: {group_size: 128}");
   }
   if (in.failures() != before) return std::nullopt;
   return out;
@@ -134,15 +132,13 @@ QLIB_INLINE std::optional<scheme> combine(const yaml_reader& in, const modelslim
   if (act.scope == "per_tensor" || act.scope == "pd_mix" || act.scope == "per_channel")
     return refuse(act, "activations with scope " + act.scope + " need calibration, not built yet in this version",
                   "known: act per_token, or dtype float with method none");
-  if (act.scope != "per_token")
-    return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token");
+  if (act.scope != "per_token") return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token");
   if (!act.symmetric) return refuse(act, "asymmetric per_token activations are not built yet in this version", "set symmetric: true");
   if (act.dtype == "int4" || (act.dtype == "int8" && weight.dtype == "int4"))
     return refuse(weight, "W4" + std::string{act.dtype == "int4" ? "A4" : "A8"} + " is not built yet in this version",
                   "known with int8 activations: int8 weights; with float activations: int8, int4");
   if ((act.dtype == "fp8_e4m3") != (w.type == number::floating))
-    return refuse(weight, weight.dtype + " weights with " + act.dtype + " activations do not exist in msModelSlim",
-                  "use the same dtype for both");
+    return refuse(weight, weight.dtype + " weights with " + act.dtype + " activations do not exist in msModelSlim", "use the same dtype for both");
   if (w.strategy == strategy::channel && !w.symmetric)
     return refuse(weight, "asymmetric per_channel weights with quantized activations do not exist in msModelSlim", "set symmetric: true");
   quantization_args a;
@@ -172,10 +168,8 @@ QLIB_INLINE void read_linear_quant(const yaml_reader& in, const yaml_field& map,
   in.only_keys(*q, modelslim::operands);
   std::optional<modelslim::qconfig> act{modelslim::qconfig{}}, weight;
   if (const auto f = in.get_set(*q, "act")) act = read_qconfig(in, *f, false);
-  if (const auto f = in.get_set(*q, "weight"))
-    weight = read_qconfig(in, *f, true);
-  else
-    in.fail(*q, "the key 'weight' is missing", "for example weight: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
+  if (const auto f = in.get_set(*q, "weight")) weight = read_qconfig(in, *f, true);
+  else in.fail(*q, "the key 'weight' is missing", "for example weight: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
   if (!act || !weight) return;
   if (auto scheme = combine(in, *act, *weight)) {
     s.scheme = *std::move(scheme);
@@ -195,8 +189,8 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
       in.fail(item, "the key 'type' is missing", "known processors: " + comma_list(modelslim::processors));
       continue;
     }
-    const auto type = in.one_of(*type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors,
-                                              "not built yet in this version: it needs calibration"});
+    const auto type = in.one_of(
+        *type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors, "not built yet in this version: it needs calibration"});
     if (!type) continue;
     if (*type == "linear_quant") {
       read_linear_quant(in, item, out);
@@ -205,8 +199,7 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
       const auto configs = in.get_set(item, "configs");
       if (!configs || (configs->is(yaml_type::sequence) && configs->node->items.empty()))
         in.fail(item, "a group without configs", "list processors under configs");
-      else
-        read_processors(in, *configs, depth + 1, out);
+      else read_processors(in, *configs, depth + 1, out);
     }
   }
 }
@@ -219,8 +212,7 @@ QLIB_INLINE void read_save(const yaml_reader& in, const yaml_field& list, recipe
     if (!in.expect(saver, yaml_type::map)) continue;
     in.only_keys(saver, modelslim::saver_keys);
     const auto type = in.get_set(saver, "type");
-    if (!type)
-      in.fail(saver, "the key 'type' is missing", "known savers: " + comma_list(modelslim::savers));
+    if (!type) in.fail(saver, "the key 'type' is missing", "known savers: " + comma_list(modelslim::savers));
     else if (const auto name = in.one_of(*type, {"saver", modelslim::savers, modelslim::unbuilt_savers}))
       out.save.format = *name == "ascendv1_saver" ? "ascend_v1" : "compressed_tensors";
     constexpr std::int64_t gigabyte = std::int64_t{1} << 30;
@@ -253,8 +245,7 @@ QLIB_INLINE void read_modelslim(const yaml_reader& in, const yaml_field& documen
 
   const std::size_t before = in.failures();
   if (const auto f = in.get_set(*spec, "process")) read_processors(in, *f, 0, out);
-  if (out.stages.size() + in.failures() > known::max_stages)
-    in.fail(*spec, "more than " + std::to_string(known::max_stages) + " processors");
+  if (out.stages.size() + in.failures() > known::max_stages) in.fail(*spec, "more than " + std::to_string(known::max_stages) + " processors");
   else if (out.stages.empty() && in.failures() == before)
     in.fail(*spec, "process is empty: nothing would be quantized", "known processors: " + comma_list(known::processors));
 }

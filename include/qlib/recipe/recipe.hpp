@@ -19,10 +19,10 @@ struct quantization_args {
   int num_bits = 8;
   bool symmetric = true;
   qlib::strategy strategy = qlib::strategy::channel;
-  std::size_t group_size = 0;                    ///< only with strategy group
-  std::size_t block_rows = 0, block_cols = 0;    ///< only with strategy block
-  bool dynamic = false;                          ///< computed by the engine at run time: nothing is stored
-  std::string observer{};                        ///< empty: the default of the operand
+  std::size_t group_size = 0;                  ///< only with strategy group
+  std::size_t block_rows = 0, block_cols = 0;  ///< only with strategy block
+  bool dynamic = false;                        ///< computed by the engine at run time: nothing is stored
+  std::string observer{};                      ///< empty: the default of the operand
   friend bool operator==(const quantization_args&, const quantization_args&) = default;
 };
 
@@ -60,9 +60,9 @@ struct stage {
 
 /// How the result is stored.
 struct save_options {
-  std::string format;                ///< "ascend_v1", "compressed_tensors"; empty: the caller decides
-  std::uint64_t part_bytes = 0;      ///< largest shard; 0: the format's default
-  bool single_file = false;          ///< msModelSlim's part_file_size 0
+  std::string format;            ///< "ascend_v1", "compressed_tensors"; empty: the caller decides
+  std::uint64_t part_bytes = 0;  ///< largest shard; 0: the format's default
+  bool single_file = false;      ///< msModelSlim's part_file_size 0
 };
 
 struct recipe {

@@ -14,10 +14,8 @@ QLIB_INLINE errors parse_recipe(std::string_view text, std::string_view file_nam
   recipe made;
   const detail::yaml_reader in{std::string{file_name}, found};
   const detail::yaml_field document{root, root->line, {}, {}};
-  if (root->type == detail::yaml_type::map && in.get(document, "apiversion"))
-    detail::read_modelslim(in, document, made);
-  else
-    detail::read_llmcompressor(in, document, made);
+  if (root->type == detail::yaml_type::map && in.get(document, "apiversion")) detail::read_modelslim(in, document, made);
+  else detail::read_llmcompressor(in, document, made);
   if (found.empty()) out = std::move(made);
   return found;
 }

@@ -62,8 +62,7 @@ class yaml_builder final : public YAML::EventHandler {
   static int line_of(const YAML::Mark& mark) { return mark.line + 1; }
 
   void fail(int line, std::string subject, std::string problem, std::string remedy = {}) {
-    found_.push_back(
-        {error_kind::invalid_input, file_ + ":" + std::to_string(line), std::move(subject), std::move(problem), std::move(remedy)});
+    found_.push_back({error_kind::invalid_input, file_ + ":" + std::to_string(line), std::move(subject), std::move(problem), std::move(remedy)});
   }
 
   void leaf(const YAML::Mark& mark, YAML::anchor_t anchor, yaml_type type, std::string text, bool plain) {
@@ -173,8 +172,7 @@ QLIB_INLINE yaml_pointer read_yaml(std::string_view text, std::string_view file_
     }
     return first;
   } catch (const YAML::Exception& e) {
-    found.push_back(
-        {error_kind::invalid_input, e.mark.line < 0 ? file : file + ":" + std::to_string(e.mark.line + 1), {}, "not YAML: " + e.msg, {}});
+    found.push_back({error_kind::invalid_input, e.mark.line < 0 ? file : file + ":" + std::to_string(e.mark.line + 1), {}, "not YAML: " + e.msg, {}});
   } catch (const std::exception& e) {
     found.push_back({error_kind::invalid_input, file, {}, std::string{"not YAML: "} + e.what(), {}});
   }
@@ -275,8 +273,7 @@ QLIB_INLINE std::optional<std::int64_t> yaml_reader::integer(const yaml_field& f
     const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (failure == std::errc{} && end == digits.data() + digits.size() && value >= smallest && value <= largest) return value;
   }
-  fail(field,
-       "expected an integer from " + std::to_string(smallest) + " to " + std::to_string(largest) + ", found " + describe(*field.node));
+  fail(field, "expected an integer from " + std::to_string(smallest) + " to " + std::to_string(largest) + ", found " + describe(*field.node));
   return std::nullopt;
 }
 
@@ -289,13 +286,10 @@ QLIB_INLINE std::optional<std::string> yaml_reader::one_of(const yaml_field& at,
   const std::string lower = lower_case(value), quoted = " '" + std::string{value} + "'";
   for (const std::string_view name : choice.built)
     if (lower_case(name) == lower) return std::string{name};
-  const bool exists =
-      std::any_of(choice.unbuilt.begin(), choice.unbuilt.end(), [&](std::string_view name) { return lower_case(name) == lower; });
+  const bool exists = std::any_of(choice.unbuilt.begin(), choice.unbuilt.end(), [&](std::string_view name) { return lower_case(name) == lower; });
   const std::string what{choice.what}, known = "known: " + comma_list(choice.built);
-  if (exists)
-    fail(at, what + quoted + " is " + std::string{choice.reason}, known);
-  else
-    fail(at, "unknown " + what + quoted, choice.unbuilt.empty() ? known : known + "; not yet: " + comma_list(choice.unbuilt));
+  if (exists) fail(at, what + quoted + " is " + std::string{choice.reason}, known);
+  else fail(at, "unknown " + what + quoted, choice.unbuilt.empty() ? known : known + "; not yet: " + comma_list(choice.unbuilt));
   return std::nullopt;
 }
 
