@@ -1,5 +1,5 @@
 install(DIRECTORY include/qlib DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(TARGETS qlib_core qlib_highway qlib_io qlib_model qlib_recipe qlib_qlib qlib_compiled EXPORT qlib_targets)
+install(TARGETS qlib_core qlib_highway qlib_linalg qlib_io qlib_tokenizer qlib_model qlib_recipe qlib_qlib qlib_compiled EXPORT qlib_targets)
 install(EXPORT qlib_targets NAMESPACE qlib:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/qlib)
 configure_package_config_file(cmake/qlib-config.cmake.in qlib-config.cmake INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/qlib)
 write_basic_package_version_file(qlib-config-version.cmake COMPATIBILITY SameMinorVersion)

@@ -2,7 +2,7 @@
 # Installs what the build needs, by Debian 12 package names. Says what it installs; asks for nothing that is already there.
 #   sh scripts/install_deps.sh
 set -eu
-packages="g++ cmake ninja-build pkg-config libhwy-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev libcli11-dev libfmt-dev \
+packages="g++ cmake ninja-build pkg-config libhwy-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev libutf8proc-dev libdnnl-dev libcli11-dev libfmt-dev \
 libeigen3-dev doctest-dev libbenchmark-dev"
 missing=""
 for package in $packages; do

@@ -29,15 +29,22 @@ concept Policy = std::constructible_from<P, typename P::options> && requires {
 template <class T>
 concept Element = std::same_as<T, float> || std::same_as<T, bf16> || std::same_as<T, f16>;
 
-/// Kernels. Law: codes and packed bytes equal those of `scalar_backend` bit for bit, ranges too.
+/// Kernels. Law: codes and packed bytes equal those of `scalar_backend` bit for bit, ranges and counts too.
 template <class B>
 concept Backend = requires(const B& b, matrix_view<const float> f, matrix_view<const bf16> h, matrix_view<const std::int8_t> q,
                            matrix_view<std::int8_t> codes, matrix_view<std::uint8_t> bytes, matrix_view<float> values, std::span<range> ranges,
-                           const_qparams_view params, quant_spec spec, tile t) {
+                           const_qparams_view params, quant_spec spec, tile t, range limits, std::span<std::uint32_t> counts,
+                           std::span<float> floats) {
   { B::name } -> std::convertible_to<std::string_view>;
   b.to_float(h, values);
   b.ranges(f, t, ranges);
   b.ranges(h, t, ranges);
+  b.column_absmax(f, floats);
+  b.column_absmax(h, floats);
+  b.histogram(f, limits, counts);
+  b.histogram(h, limits, counts);
+  { b.outside(f, limits, floats) } -> std::same_as<std::size_t>;
+  { b.outside(h, limits, floats) } -> std::same_as<std::size_t>;
   b.quantize(f, spec, params, codes);
   b.quantize(h, spec, params, codes);
   b.dequantize(q, spec, params, values);
@@ -51,6 +58,9 @@ struct backend_archetype {
   static constexpr std::string_view name = "archetype";
   void to_float(auto&&...) const {}
   void ranges(auto&&...) const {}
+  void column_absmax(auto&&...) const {}
+  void histogram(auto&&...) const {}
+  std::size_t outside(auto&&...) const { return 0; }
   void quantize(auto&&...) const {}
   void dequantize(auto&&...) const {}
   void pack_nibbles(auto&&...) const {}
@@ -59,7 +69,8 @@ struct backend_archetype {
 static_assert(Backend<backend_archetype>);
 }  // namespace detail
 
-/// Finds the range of each tile. Law: `merge` is associative, and observing parts and merging equals observing the whole.
+/// Finds the range of each tile. Law: `merge` is associative, and an observer that was only reset is its neutral element. Which parts may be
+/// observed apart and merged to equal the whole is `merge_law_of<O>` (observer/merge_law.hpp).
 template <class O>
 concept Observer = Policy<O> && requires(O o, const O& c, tile t, grid g, matrix_view<const float> x, detail::backend_archetype b) {
   o.reset(t, g);

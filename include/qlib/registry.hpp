@@ -1,7 +1,13 @@
 /// The lists of policies: the only place where a policy is named a second time. A policy that is listed here is tested by
 /// tests/conformance/, offered by the program, and named in its errors.
 #pragma once
+#include <qlib/observer/auto_mixed.hpp>
+#include <qlib/observer/histogram.hpp>
 #include <qlib/observer/minmax.hpp>
+#include <qlib/observer/moving_average.hpp>
+#include <qlib/observer/mse.hpp>
+#include <qlib/observer/percentile.hpp>
+#include <qlib/observer/recall_window.hpp>
 #include <qlib/packer/fp8.hpp>
 #include <qlib/packer/int4_columns.hpp>
 #include <qlib/packer/int4_rows.hpp>
@@ -34,7 +40,8 @@ struct type_list {
 };
 
 namespace registry {
-using observers = type_list<minmax_observer>;
+using observers = type_list<minmax_observer, moving_average_observer, histogram_observer, percentile_observer, mse_observer, recall_window_observer,
+                            auto_mixed_observer>;
 using suppressors = type_list<no_suppressor>;
 using rounders = type_list<rtn_rounder>;
 using packers = type_list<int8_packer, int4_rows_packer, int4_columns_packer, pack_quantized_packer, fp8_packer>;

@@ -376,6 +376,130 @@ TEST_CASE("packed nibbles equal the scalar bytes for every width, contiguous or 
   });
 }
 
+TEST_CASE_TEMPLATE("ranges of tiles of one column equal the scalar ones", T, float, bf16, f16) {
+  for_each_backend([](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    std::mt19937 random{20};
+    for (std::size_t rows : {1, 2, 7, 8, 9, 17, 40})
+      for (std::size_t cols : {1, 3, 16, 17, 33, 64, 100})
+        for (data kind : all_data)
+          for (tile t : {tile{0, 1}, tile{2, 1}, tile{9, 1}, tile{16, 1}})
+            for (float bad : {0.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+              auto x = make<T>(rows, cols, kind, random);
+              if (bad != 0) x.view()(random() % rows, random() % cols) = narrowed<T>(bad);
+              for (range before : {range::empty(), range{-0.03f, 0.04f}, range{-0.0f, 0.0f}, range::undefined()}) {
+                INFO("rows ", rows, ", cols ", cols, ", kind ", static_cast<int>(kind), ", t.rows ", t.rows, ", bad ", bad);
+                REQUIRE(same_bits(ranges_of(backend, x, t, before), ranges_of(scalar_backend{}, x, t, before)));
+              }
+            }
+  });
+}
+
+TEST_CASE_TEMPLATE("the largest magnitudes of columns equal the scalar ones", T, float, bf16, f16) {
+  constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for_each_backend([](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    std::mt19937 random{21};
+    for (std::size_t rows : {0, 1, 5, 8, 9, 24, 31})
+      for (std::size_t cols : widths)
+        for (data kind : all_data)
+          for (float bad : {0.0f, inf, -inf, nan}) {
+            auto x = make<T>(rows, cols, kind, random);
+            if (bad != 0 && rows > 0) x.view()(random() % rows, random() % cols) = narrowed<T>(bad);
+            std::vector<float> fast(cols, 0.02f);
+            fast[random() % cols] = random() % 2 ? nan : 1e30f;
+            std::vector<float> slow = fast;
+            backend.column_absmax(matrix_view<const T>{x.view()}, std::span{fast});
+            scalar_backend{}.column_absmax(matrix_view<const T>{x.view()}, std::span{slow});
+            INFO("rows ", rows, ", cols ", cols, ", kind ", static_cast<int>(kind), ", bad ", bad);
+            REQUIRE(std::memcmp(fast.data(), slow.data(), cols * sizeof(float)) == 0);
+          }
+  });
+}
+
+namespace {
+
+/// Counts by one backend, added to counts that are there.
+template <class T, class B>
+std::vector<std::uint32_t> counts_by(const B& backend, matrix_view<const T> x, range limits, std::size_t bins) {
+  std::vector<std::uint32_t> counts(bins, 7);
+  backend.histogram(x, limits, std::span{counts});
+  return counts;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("histograms equal the scalar ones", T, float, bf16, f16) {
+  for_each_backend([](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    std::mt19937 random{22};
+    for (std::size_t bins : {1, 2, 7, 100, 256, 2048, 2049})
+      for (data kind : all_data)
+        for (std::size_t cols : {31, 700, 1500}) {
+          auto x = make<T>(17, cols, kind, random);
+          x.view()(3, 5) = narrowed<T>(std::numeric_limits<float>::quiet_NaN());
+          x.view()(4, 6) = narrowed<T>(std::numeric_limits<float>::infinity());
+          x.view()(16, 30) = narrowed<T>(-std::numeric_limits<float>::infinity());
+          const float largest = std::numeric_limits<float>::max();
+          for (range limits : {range{-0.1f, 0.2f}, range{-1e-3f, 1e-3f}, range{0.0f, 1.0f}, range{-0x1p-140f, 0x1p-141f}, range{0.0f, 0x1p-149f},
+                               range{-largest, largest}, range{1e37f, largest}, range{-0x1p100f, 0x1p90f}, range{1.0f, 1.0f + 0x1p-23f}}) {
+            INFO("bins ", bins, ", kind ", static_cast<int>(kind), ", cols ", cols, ", limits ", limits.min, " ", limits.max);
+            const matrix_view<const T> view{x.view()};
+            REQUIRE(counts_by(backend, view, limits, bins) == counts_by(scalar_backend{}, view, limits, bins));
+          }
+        }
+  });
+}
+
+TEST_CASE("values at and beside every edge of a bin are counted as the scalar backend does") {
+  for_each_backend([](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    std::mt19937 random{23};
+    for (int round = 0; round < 20; ++round)
+      for (std::size_t bins : {100, 1000, 2048}) {
+        const float low = -static_cast<float>(random() % 1000) / 777, high = low + static_cast<float>(1 + random() % 5000) / 333;
+        loose_matrix<float> x{5, 5 * bins};
+        for (std::size_t i = 0; i < 5 * bins; ++i) {
+          const double edge = low + (static_cast<double>(high) - low) * static_cast<double>(i / 5) / static_cast<double>(bins);
+          float v = static_cast<float>(edge);
+          for (std::size_t step = 0; step < 5; ++step) {
+            const int ulps = static_cast<int>(step) - 2 + static_cast<int>(i % 5) * 5 - 10;
+            float w = v;
+            for (int u = 0; u < std::abs(ulps); ++u) w = std::nextafter(w, ulps < 0 ? -1e9f : 1e9f);
+            x.view()(step, i) = w;
+          }
+        }
+        INFO("bins ", bins, ", low ", low, ", high ", high);
+        const matrix_view<const float> view{x.view()};
+        REQUIRE(counts_by(backend, view, {low, high}, bins) == counts_by(scalar_backend{}, view, {low, high}, bins));
+      }
+  });
+}
+
+TEST_CASE_TEMPLATE("values outside of an interval equal the scalar ones, in order, and are counted where they do not fit", T, float, bf16, f16) {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  for_each_backend([](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    std::mt19937 random{24};
+    for (std::size_t cols : widths)
+      for (data kind : all_data) {
+        auto x = make<T>(6, cols, kind, random);
+        x.view()(2, cols / 2) = narrowed<T>(std::numeric_limits<float>::quiet_NaN());
+        x.view()(3, cols / 3) = narrowed<T>(-inf);
+        for (range inner : {range{-0.05f, 0.06f}, range{-0.12f, 0.12f}, range{0.0f, 0.0f}, range{-inf, inf}, range{1.0f, -1.0f}})
+          for (std::size_t room : {std::size_t{0}, std::size_t{5}, cols, 6 * cols}) {
+            std::vector<float> fast(room + 4, -77.0f), slow = fast;
+            INFO("cols ", cols, ", kind ", static_cast<int>(kind), ", inner ", inner.min, " ", inner.max, ", room ", room);
+            const std::size_t n = backend.outside(matrix_view<const T>{x.view()}, inner, std::span{fast}.first(room));
+            REQUIRE(n == scalar_backend{}.outside(matrix_view<const T>{x.view()}, inner, std::span{slow}.first(room)));
+            const std::size_t kept = std::min(n, room);
+            for (std::size_t i = 0; i < kept; ++i) REQUIRE((fast[i] == slow[i] || (std::isnan(fast[i]) && std::isnan(slow[i]))));
+            for (std::size_t i = room; i < room + 4; ++i) REQUIRE(fast[i] == -77.0f);  // nothing past the end
+          }
+      }
+  });
+}
+
 #if defined(QLIB_COMPILED)
 TEST_CASE("an instruction set is found by name, and an unknown one names the choices") {
   CHECK(compiled_targets().back() == "scalar");

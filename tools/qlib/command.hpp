@@ -37,5 +37,7 @@ void declare_plan(CLI::App& app, int& exit_code);
 void declare_inspect(CLI::App& app, int& exit_code);
 void declare_verify(CLI::App& app, int& exit_code);
 void declare_devices(CLI::App& app, int& exit_code);
+void declare_tokenize(CLI::App& app, int& exit_code);
+void declare_eval(CLI::App& app, int& exit_code);
 
 }  // namespace qlib::program

@@ -68,6 +68,8 @@ int main(int argc, char** argv) {
   declare_inspect(app, code);
   declare_verify(app, code);
   declare_devices(app, code);
+  declare_tokenize(app, code);
+  declare_eval(app, code);
   if (argc > 1 && argv[1][0] != '-') {
     std::string known;
     bool found = false;

@@ -32,7 +32,7 @@ int run(const quant_options& o) {
                               {"source", s.source},
                               {"quant_type", s.quant_type}});
     j["output_bytes"] = p.plan.output_bytes;
-    j["peak_memory_bytes"] = forecast_peak_memory(p.plan, thread_count(o));
+    j["peak_memory_bytes"] = forecast_memory(o, p);
     j["errors"] = nlohmann::ordered_json::array();
     for (const error& e : found) j["errors"].push_back(e.text());
     j["warnings"] = p.plan.warnings;
@@ -48,7 +48,7 @@ int run(const quant_options& o) {
     }
     fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory\n", p.plan.quantized, p.plan.floats,
                size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)), p.plan.files.size(),
-               p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_peak_memory(p.plan, thread_count(o)))));
+               p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_memory(o, p))));
   }
   return exit_done;
 }

@@ -67,6 +67,26 @@ class progress_line {
   std::map<std::string, std::size_t> left_in_layer_;
 };
 
+/// The same for the calibration pass, a line a layer.
+class calibration_line {
+ public:
+  explicit calibration_line(bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {}
+
+  void operator()(const calibration_progress& p) {
+    if (quiet_) return;
+    const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
+    const double eta = p.work_done > 0 ? seconds / p.work_done * (1 - p.work_done) : 0;
+    if (terminal_) fmt::print(stderr, "\r\x1b[Kcalibrating layer {}/{}  ETA {:.0f}s", p.layers_done, p.layers, eta);
+    else fmt::print(stderr, "qlib: calibrated layer {}/{} eta {:.0f}s\n", p.layers_done, p.layers, eta);
+    if (terminal_ && p.layers_done == p.layers) fmt::print(stderr, "\r\x1b[K");
+    std::fflush(stderr);
+  }
+
+ private:
+  bool quiet_, terminal_;
+  clock::time_point start_ = clock::now();
+};
+
 int run(const quant_options& o) {
   const auto start = clock::now();
   prepared p;
@@ -90,6 +110,19 @@ int run(const quant_options& o) {
                  size_text(static_cast<double>(p.plan.output_bytes)));
     return exit_done;
   }
+  std::optional<calibration> found_ranges;
+  double calibration_seconds = 0;
+  if (p.forward) {
+    if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", p.forward->data.report.text());
+    for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
+    calibration_line line{o.common.quiet};
+    auto ranges = run_calibration(o, p, [&](const calibration_progress& state) { line(state); });
+    if (!ranges) return report_error(ranges.error());
+    found_ranges = *std::move(ranges);
+    calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();
+    for (const std::string& w : found_ranges->warnings) log_warning(o.common, w);
+    options.found = &*found_ranges;
+  }
   progress_line line{p.plan, o.common.quiet};
   options.on_progress = [&](const progress& state) { line(state); };
   auto done = run_plan(p.source, p.plan, options);
@@ -110,12 +143,33 @@ int run(const quant_options& o) {
                                                         for (const output_slot& s : p.plan.slots) n += s.tensor.role != slot_role::copy;
                                                         return n;
                                                       }()}};
+    if (found_ranges) {
+      const calibration_report& data = p.forward->data.report;
+      auto& c = j["calibration"] = {{"file", data.file},         {"samples", data.samples},
+                                    {"tokens", data.tokens},     {"truncated", data.truncated},
+                                    {"dropped_tokens", data.dropped_tokens}, {"products", found_ranges->products},
+                                    {"seconds", calibration_seconds}};
+      c["operands"] = nlohmann::ordered_json::array();
+      for (std::size_t i = 0; i < p.plan.operands.size(); ++i) {
+        const operand_parameters& found = found_ranges->operands[i];
+        nlohmann::ordered_json operand{{"name", p.plan.operands[i].name}, {"observer", p.plan.operands[i].observer.name},
+                                       {"tokens", found.tokens},          {"min", found.seen.min},
+                                       {"max", found.seen.max},           {"range_score", found.range_score}};
+        if (found.scales.size() == 1) {
+          operand["scale"] = found.scales[0];
+          operand["zero_point"] = found.zero_points.empty() ? 0 : found.zero_points[0];
+        }
+        c["operands"].push_back(std::move(operand));
+      }
+    }
     j["layers"] = nlohmann::ordered_json::array();
     for (const layer_report& l : done->layers)
       j["layers"].push_back(
           {{"name", l.name}, {"quant_type", l.quant_type}, {"mse", l.error.mse}, {"cosine", l.error.cosine}, {"max_abs_err", l.error.max_abs_err}});
     j["files"] = done->files;
     j["warnings"] = p.plan.warnings;
+    if (found_ranges)
+      for (const std::string& w : found_ranges->warnings) j["warnings"].push_back(w);
     if (o.common.json) fmt::print("{}\n", j.dump(1));
     if (!o.report.empty()) {
       std::ofstream file{o.report};
@@ -143,6 +197,7 @@ void declare_quant(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w8a8_dynamic\n"
       "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w4a16 --group_size 128 --format compressed_tensors\n"
+      "  qlib quant --model_path Qwen3-8B --save_path out --quant_type w8a8 --calib_file data.jsonl\n"
       "  qlib quant --model_path Qwen3-8B --save_path out --config_path recipe.yaml");
   c->callback([options, &exit_code] { exit_code = run(*options); });
 }

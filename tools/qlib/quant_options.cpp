@@ -40,7 +40,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   auto* save = c.add_option("--save_path,--save_directory", o.save_path, "where the result goes; must not exist or be empty");
   if (needs_save_path) save->required();
   c.add_option("--model_type", o.model_type, "checked against config.json");
-  auto* type = c.add_option("--quant_type", o.flags.quant_type, "w8a8_dynamic, w8a16, w4a16, fp8_dynamic");
+  auto* type = c.add_option("--quant_type", o.flags.quant_type, "w8a8, w8a8_dynamic, w8a8_mix, w8a8c8, w8a16, w4a16, fp8, fp8_dynamic");
   c.add_option("--config_path", o.config_path, "recipe: msModelSlim modelslim_v1 or LLM-Compressor YAML, unchanged")->excludes(type);
   c.add_option("--format", o.format, "ascend_v1 (default) or compressed_tensors");
   c.add_option("--compat", o.compat, "none, llmcompressor or msmodelslim: that tool's arithmetic, bit for bit")->capture_default_str();
@@ -50,6 +50,17 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
   c.add_option("--group_size", o.flags.group_size, "input features that share a scale");
   add_boolean(c, "--is_dynamic", o.flags.is_dynamic, "activations are quantized at run time, per token");
+  c.add_option("--act_method", o.flags.act_method, "ranges of static activations: 1 min-max, 2 histogram, 3 either by range score (default)");
+  add_boolean(c, "--pdmix", o.flags.pdmix, "W8A8: static activations for decoding, dynamic ones for prefilling");
+  add_boolean(c, "--use_kvcache_quant", o.flags.use_kvcache_quant, "quantize the KV cache too: int8, a scale a channel");
+  c.add_option("--calib_file", o.calib_file, "texts to calibrate with: .jsonl (inputs_pretokenized, text, prompt, messages), .json or plain text");
+  c.add_option("--calib_ids", o.calib_ids, "ready token ids: safetensors, I32 `ids` [samples, length]")->excludes("--calib_file");
+  c.add_option("--calib_samples", o.calib.samples, "at most so many samples (default: all)");
+  c.add_option("--calib_length", o.calib.length, "tokens a sample at most (default: texts whole)");
+  c.add_option("--seed", o.seed, "shuffle the samples before the first are taken (default: file order)");
+  add_boolean(c, "--reproducible", o.reproducible, "matrix products in f32 in one order of sums: the same bytes on any machine");
+  c.add_option("--disable_level", o.disable_level, "L0 to L5, or L<n>: keep the n layers with the highest range score float");
+  c.add_option("--max_memory", o.max_memory, "most memory to take, such as 8GiB")->transform(CLI::AsSizeValue(false));
   c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas")->delimiter(',');
   c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>")->delimiter(',');
   c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>")->delimiter(',');
@@ -87,7 +98,7 @@ errors prepare(const quant_options& o, prepared& out) {
            .remedy = "write them into the recipe"});
   }
 
-  plan_options options;
+  plan_options& options = out.options;
   std::string format = o.format;
   if (format.empty())
     format = !out.recipe.save.format.empty() ? out.recipe.save.format : out.recipe.source == "llmcompressor" ? "compressed_tensors" : "ascend_v1";
@@ -114,7 +125,14 @@ errors prepare(const quant_options& o, prepared& out) {
     errors layout = read_model_layout(out.source, out.layout);
     const bool understood = layout.empty();
     append(std::move(layout));
+    if (understood) {  // data-free types work without; others say what is missing
+      model_description described;
+      out.description_errors = read_model_description(out.source.config_text(), out.source.directory() + "/config.json", described);
+      if (out.description_errors.empty()) out.description = std::move(described);
+      options.model = out.description ? &*out.description : nullptr;
+    }
     if (understood && found.empty()) append(make_plan(out.source, out.layout, out.recipe, options, out.plan));
+    if (understood && found.empty()) append(prepare_forward(o, out));
     for (const std::string& name : out.source.other_files())
       if (!name.ends_with(".py") || o.trust_remote_code) out.copied_files.push_back(name);
   }

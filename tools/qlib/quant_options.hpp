@@ -2,9 +2,16 @@
 #pragma once
 #include "command.hpp"
 
+#include <qlib/model/calibration_data.hpp>
+#include <qlib/model/decoder.hpp>
+#include <qlib/pipeline/calibrate.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/run.hpp>
 #include <qlib/recipe/flags.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
 
 namespace qlib::program {
 
@@ -14,8 +21,19 @@ struct quant_options {
   std::string w_sym;
   quant_flags flags;
   double part_file_size = -1;
+  std::string calib_file, calib_ids, disable_level;
+  calibration_options calib;
+  std::int64_t seed = -1;
+  std::uint64_t max_memory = 0;
   std::size_t threads = 0;
-  bool trust_remote_code = false, resume = false, overwrite = false, dry_run = false;
+  bool trust_remote_code = false, resume = false, overwrite = false, dry_run = false, reproducible = false;
+};
+
+/// The float model and the samples that run through it.
+struct forward_pass {
+  checkpoint_parameters parameters;
+  decoder model;
+  calibration_data data;
 };
 
 /// A model, the recipe for it, and the plan that they make.
@@ -23,9 +41,14 @@ struct prepared {
   checkpoint source;
   model_layout layout;
   qlib::recipe recipe;
+  plan_options options;
+  std::optional<model_description> description;  ///< of families that calibration knows
+  errors description_errors;                     ///< why there is none
   quantization_plan plan;
+  std::unique_ptr<forward_pass> forward;         ///< of plans with operands
   std::vector<std::string> copied_files;
 };
+
 
 void add_quant_options(CLI::App& command, quant_options& options, bool needs_save_path);
 
@@ -34,5 +57,17 @@ std::size_t thread_count(const quant_options& options);
 
 /// Reads and checks everything but weights. All errors at once.
 errors prepare(const quant_options& options, prepared& out);
+
+/// Of plans that need calibration: samples and the decoder that they will run through. (prepare does it.)
+errors prepare_forward(const quant_options& options, prepared& out);
+
+/// Most memory that a run takes, in bytes.
+std::uint64_t forecast_memory(const quant_options& options, const prepared& p);
+
+/// --disable_level: how many layers stay float; nothing if it is not a level.
+std::optional<std::size_t> disabled_layers(const std::string& level);
+
+/// Runs the calibration pass, and keeps layers float as --disable_level says: the plan changes then.
+result<calibration> run_calibration(const quant_options& options, prepared& p, const std::function<void(const calibration_progress&)>& on_progress);
 
 }  // namespace qlib::program

@@ -20,7 +20,13 @@ template <Element T>
 struct element_kernels {
   void (*to_float)(matrix_view<const T>, matrix_view<float>);
   void (*ranges)(matrix_view<const T>, tile, std::span<range>);
+  bool (*solve_tiles)(matrix_view<const T>, const quant_spec&, qparams_view);
   void (*quantize)(matrix_view<const T>, const quant_spec&, const_qparams_view, matrix_view<std::int8_t>, bool);
+  void (*quantize_nibbles)(matrix_view<const T>, const quant_spec&, const_qparams_view, std::uint8_t, matrix_view<std::int8_t>,
+                           matrix_view<std::uint8_t>, bool);
+  void (*column_absmax)(matrix_view<const T>, std::span<float>);
+  void (*histogram)(matrix_view<const T>, range, std::span<std::uint32_t>);
+  std::size_t (*outside)(matrix_view<const T>, range, std::span<float>);
 };
 
 /// One instruction set's kernels, as plain function pointers: scalar_backend says what each does.
@@ -82,10 +88,31 @@ struct native_backend : scalar_backend {
   void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {
     kernels_->of<T>().ranges(x, t, out);
   }
+  template <Element T>
+  void column_absmax(matrix_view<const T> x, std::span<float> out) const {
+    kernels_->of<T>().column_absmax(x, out);
+  }
+  template <Element T>
+  void histogram(matrix_view<const T> x, range limits, std::span<std::uint32_t> counts) const {
+    kernels_->of<T>().histogram(x, limits, counts);
+  }
+  template <Element T>
+  std::size_t outside(matrix_view<const T> x, range inner, std::span<float> out) const {
+    return kernels_->of<T>().outside(x, inner, out);
+  }
   void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) const { kernels_->solve_qparams(seen, spec, out); }
+  template <Element T>
+  bool solve_tiles(matrix_view<const T> x, const quant_spec& spec, qparams_view q) const {
+    return kernels_->of<T>().solve_tiles(x, spec, q);
+  }
   template <Element T>
   void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {
     kernels_->of<T>().quantize(x, spec, q, codes, streams_);
+  }
+  template <Element T>
+  void quantize_nibbles(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, std::uint8_t flip, matrix_view<std::int8_t> codes,
+                        matrix_view<std::uint8_t> bytes) const {
+    kernels_->of<T>().quantize_nibbles(x, spec, q, flip, codes, bytes, streams_);
   }
   void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) const {
     kernels_->dequantize(codes, spec, q, out);

@@ -34,8 +34,10 @@ inline constexpr kernel_table kernels {
 #else
   "emulated",
 #endif
-      {to_float<float>, ranges<float>, quantize<float>}, {to_float<bf16>, ranges<bf16>, quantize<bf16>}, {to_float<f16>, ranges<f16>, quantize<f16>},
-      solve_qparams, dequantize, pack_nibbles, pack_nibble_rows, finish_streaming,
+      {to_float<float>, ranges<float>, solve_tiles<float>, quantize<float>, quantize_nibbles<float>, column_absmax<float>, histogram<float>, outside<float>},
+      {to_float<bf16>, ranges<bf16>, solve_tiles<bf16>, quantize<bf16>, quantize_nibbles<bf16>, column_absmax<bf16>, histogram<bf16>, outside<bf16>},
+      {to_float<f16>, ranges<f16>, solve_tiles<f16>, quantize<f16>, quantize_nibbles<f16>, column_absmax<f16>, histogram<f16>, outside<f16>}, solve_qparams, dequantize, pack_nibbles,
+      pack_nibble_rows, finish_streaming,
 };
 
 }  // namespace HWY_NAMESPACE
@@ -53,9 +55,15 @@ template <Element T>
 constexpr element_kernels<T> scalar_kernels() {
   return {[](matrix_view<const T> x, matrix_view<float> out) { scalar_backend{}.to_float(x, out); },
           [](matrix_view<const T> x, tile t, std::span<range> out) { scalar_backend{}.ranges(x, t, out); },
+          [](matrix_view<const T> x, const quant_spec& spec, qparams_view q) { return scalar_backend{}.solve_tiles(x, spec, q); },
           [](matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes, bool) {
             scalar_backend{}.quantize(x, spec, q, codes);
-          }};
+          },
+          [](matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, std::uint8_t flip, matrix_view<std::int8_t> codes,
+             matrix_view<std::uint8_t> bytes, bool) { scalar_backend{}.quantize_nibbles(x, spec, q, flip, codes, bytes); },
+          [](matrix_view<const T> x, std::span<float> out) { scalar_backend{}.column_absmax(x, out); },
+          [](matrix_view<const T> x, range limits, std::span<std::uint32_t> counts) { scalar_backend{}.histogram(x, limits, counts); },
+          [](matrix_view<const T> x, range inner, std::span<float> out) { return scalar_backend{}.outside(x, inner, out); }};
 }
 
 inline constexpr kernel_table scalar_table{

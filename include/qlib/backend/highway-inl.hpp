@@ -10,8 +10,13 @@
 #define QLIB_BACKEND_HIGHWAY_INL
 #endif
 
+#include <qlib/backend/highway_column-inl.hpp>
+#include <qlib/backend/highway_histogram-inl.hpp>
 #include <qlib/backend/highway_lanes-inl.hpp>
+#include <qlib/backend/highway_nibbles-inl.hpp>
+#include <qlib/backend/highway_outside-inl.hpp>
 #include <qlib/backend/highway_pack-inl.hpp>
+#include <qlib/backend/highway_qparams-inl.hpp>
 #include <qlib/backend/highway_quantize-inl.hpp>
 #include <qlib/backend/highway_range-inl.hpp>
 

@@ -35,10 +35,31 @@ struct basic_highway<HWY_STATIC_TARGET> : scalar_backend {
   void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {
     HWY_NAMESPACE::ranges(x, t, out);
   }
+  template <Element T>
+  void column_absmax(matrix_view<const T> x, std::span<float> out) const {
+    HWY_NAMESPACE::column_absmax(x, out);
+  }
+  template <Element T>
+  void histogram(matrix_view<const T> x, range limits, std::span<std::uint32_t> counts) const {
+    HWY_NAMESPACE::histogram(x, limits, counts);
+  }
+  template <Element T>
+  std::size_t outside(matrix_view<const T> x, range inner, std::span<float> out) const {
+    return HWY_NAMESPACE::outside(x, inner, out);
+  }
   void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) const { HWY_NAMESPACE::solve_qparams(seen, spec, out); }
+  template <Element T>
+  bool solve_tiles(matrix_view<const T> x, const quant_spec& spec, qparams_view q) const {
+    return HWY_NAMESPACE::solve_tiles(x, spec, q);
+  }
   template <Element T>
   void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes) const {
     HWY_NAMESPACE::quantize(x, spec, q, codes, streams_);
+  }
+  template <Element T>
+  void quantize_nibbles(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, std::uint8_t flip, matrix_view<std::int8_t> codes,
+                        matrix_view<std::uint8_t> bytes) const {
+    HWY_NAMESPACE::quantize_nibbles(x, spec, q, flip, codes, bytes, streams_);
   }
   void dequantize(matrix_view<const std::int8_t> codes, const quant_spec& spec, const_qparams_view q, matrix_view<float> out) const {
     HWY_NAMESPACE::dequantize(codes, spec, q, out);

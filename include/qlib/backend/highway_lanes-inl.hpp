@@ -49,13 +49,11 @@ struct float_pair {
 template <class T>
 inline constexpr bool even_odd = std::is_same_v<T, bf16>;
 
-/// `lanes` halves as f32, with scalar to_float's bits for NaN too: integer arithmetic only (Highway's emulation for old CPUs loses
+/// The bits of `lanes` halves as f32, with scalar to_float's bits for NaN too: integer arithmetic only (Highway's emulation for old CPUs loses
 /// infinities, and instructions quieten signalling NaN).
-HWY_INLINE floats widen_halves(const f16* x) {
+HWY_INLINE floats widen_half_patterns(hn::Vec<u32_tag> bits) {
   const float_tag d;
   const u32_tag du;
-  const hn::Rebind<std::uint16_t, u32_tag> dh;
-  const auto bits = hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(x)));
   const auto magnitude = hn::And(bits, hn::Set(du, 0x7fffu)), rebias = hn::Set(du, 112u << 23);
   const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), rebias);
   const auto special = hn::Add(normal, rebias);  // exponent 31 becomes 255
@@ -65,6 +63,10 @@ HWY_INLINE floats widen_halves(const f16* x) {
   const auto finite = hn::IfThenElse(hn::RebindMask(du, hn::Lt(signed_magnitude, hn::Set(i32_tag{}, 0x0400))), subnormal, normal);
   const auto all = hn::IfThenElse(hn::RebindMask(du, hn::Gt(signed_magnitude, hn::Set(i32_tag{}, 0x7bff))), special, finite);
   return hn::BitCast(d, hn::Or(all, hn::ShiftLeft<16>(hn::Xor(bits, magnitude))));
+}
+HWY_INLINE floats widen_halves(const f16* x) {
+  const hn::Rebind<std::uint16_t, u32_tag> dh;
+  return widen_half_patterns(hn::PromoteTo(u32_tag{}, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(x))));
 }
 
 template <class T>
@@ -83,6 +85,25 @@ HWY_INLINE float_pair load_pair(const T* x) {
     return {hn::PromoteTo(d, hn::LoadU(dh, halves)), hn::PromoteTo(d, hn::LoadU(dh, halves + lanes))};
 #else
     return {widen_halves(x), widen_halves(x + lanes)};
+#endif
+  }
+}
+
+/// `lanes` elements as f32, in order.
+template <class T>
+HWY_INLINE floats load_lanes(const T* x) {
+  const float_tag d;
+  if constexpr (std::is_same_v<T, float>) {
+    return hn::LoadU(d, x);
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    const hn::Rebind<std::uint16_t, u32_tag> dh;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(u32_tag{}, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(x)))));
+  } else {
+#if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32 && !defined(HWY_DISABLE_F16C)
+    const hn::Rebind<hwy::float16_t, float_tag> dh;
+    return hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(x)));
+#else
+    return widen_halves(x);
 #endif
   }
 }
@@ -145,6 +166,7 @@ enum class narrowed {
   once,      ///< from two vectors of shorts in order
   twice,     ///< from four vectors of ints in order
   even_odd,  ///< from two pairs of ints, each pair the even and the odd elements
+  joined,    ///< from eight vectors of ints in order, two neighbours a byte
 };
 
 template <narrowed How>
@@ -156,7 +178,19 @@ class in_order {
   static constexpr lane_table table() {
     lane_table t{};
     for (std::size_t i = 0; i < lanes; ++i)
-      t.from[i] = static_cast<std::int32_t>(How == narrowed::twice ? i % blocks * 4 + i / blocks : (i / 2 % blocks * 2 + i / 2 / blocks) * 2 + i % 2);
+      t.from[i] = static_cast<std::int32_t>(How == narrowed::twice    ? i % blocks * 4 + i / blocks
+                                            : How == narrowed::joined ? i % 4 / (4 / blocks) * 4 + i / 4 * (4 / blocks) + i % (4 / blocks)
+                                                                      : (i / 2 % blocks * 2 + i / 2 / blocks) * 2 + i % 2);
+    return t;
+  }
+  struct byte_table {
+    std::int8_t from[16];
+  };
+  static constexpr byte_table bytes_within_block() {
+    byte_table t{{0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15}};
+    if (How == narrowed::joined)  // pairs of bytes: the first of each block that they came from, the second of each, ...
+      for (std::size_t i = 0; i < 8; ++i)
+        for (std::size_t b = 0; b < 2; ++b) t.from[2 * i + b] = static_cast<std::int8_t>(2 * (i % blocks * (8 / blocks) + i / blocks) + b);
     return t;
   }
   decltype(hn::SetTableIndices(i32_tag{}, static_cast<const std::int32_t*>(nullptr))) order_;
@@ -164,14 +198,16 @@ class in_order {
 
  public:
   HWY_INLINE in_order() : order_{hn::SetTableIndices(i32_tag{}, table().from)} {
-    HWY_ALIGN static constexpr std::int8_t pairs[16] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
-    interleave_ = hn::LoadDup128(i8_tag{}, pairs);
+    HWY_ALIGN static constexpr byte_table within = bytes_within_block();
+    interleave_ = hn::LoadDup128(i8_tag{}, within.from);
   }
 
   HWY_INLINE codes8 operator()(codes8 bytes) const {
     if constexpr (How == narrowed::even_odd) bytes = hn::TableLookupBytes(bytes, interleave_);
     if constexpr (HWY_MAX_BYTES == 16) return bytes;
-    else return hn::BitCast(i8_tag{}, hn::TableLookupLanes(hn::BitCast(i32_tag{}, bytes), order_));
+    else bytes = hn::BitCast(i8_tag{}, hn::TableLookupLanes(hn::BitCast(i32_tag{}, bytes), order_));
+    if constexpr (How == narrowed::joined) bytes = hn::TableLookupBytes(bytes, interleave_);
+    return bytes;
   }
 };
 

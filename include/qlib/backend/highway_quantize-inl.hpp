@@ -24,9 +24,13 @@ enum class code_kind { symmetric, asymmetric, e4m3 };
 /// 23 fractional bits), so x / s is at least 2^-24 / s away from m, which is more since s^2 < 4. It needs no underflow: hence the
 /// bounds on s, with |x / s| >= 2^-11 (below that no code depends on it), and x clamped so that nothing overflows. Where FMA is
 /// missing or a scale is outside, the kernels divide.
+///
+/// Without a zero point only the side of x / s on which a midpoint of two codes lies matters, and RN(x z + RN(x e)), e = RN(1/s - z), which is
+/// one operation less, lies on the same side as RN(x / s), or is as equal to it: tried for all 2^23 mantissas of s, all midpoints of codes of
+/// up to 8 bits, which have the mantissas of the midpoints of e4m3 too, and the seven floats x around each. (Not with e = RN((1 - z s) z).)
 struct tile_params {
   static constexpr std::size_t capacity = 64;
-  HWY_ALIGN float scale[capacity], inverse[capacity], low[capacity], high[capacity], zero[capacity];
+  HWY_ALIGN float scale[capacity], inverse[capacity], rest[capacity], low[capacity], high[capacity], zero[capacity];
   std::int8_t first_code, last_code;
   bool multiplies;  ///< low and high bound x; otherwise the kernels divide, and they bound the sum x / s + zero
 
@@ -40,14 +44,18 @@ struct tile_params {
     const std::size_t padded = (count + lanes - 1) / lanes * lanes;
     std::memcpy(scale, scales, count * sizeof(float));
     for (std::size_t i = count; i < padded; ++i) scale[i] = 1.0f;
-    for (std::size_t i = 0; i < padded; ++i)
-      zero[i] = Kind == code_kind::asymmetric && zero_points && i < count ? static_cast<float>(zero_points[i]) : 0.0f;
+    if constexpr (Kind == code_kind::asymmetric)
+      for (std::size_t i = 0; i < padded; ++i) zero[i] = zero_points && i < count ? static_cast<float>(zero_points[i]) : 0.0f;
     const auto one = hn::Set(d, 1.0f), smallest = hn::Set(d, 0x1p-80f), largest = hn::Set(d, 0x1p80f), largest_zero = hn::Set(d, 0x1p15f);
     auto inside = hn::Eq(one, one);
     for (std::size_t i = 0; i < padded; i += lanes) {
-      const floats s = hn::Load(d, scale + i), z = hn::Load(d, zero + i);
+      const floats s = hn::Load(d, scale + i);
+      floats z = hn::Zero(d);
+      if constexpr (Kind == code_kind::asymmetric) z = hn::Load(d, zero + i);
       inside = hn::And(inside, hn::And(hn::And(hn::Ge(s, smallest), hn::Le(s, largest)), hn::Le(hn::Abs(z), largest_zero)));
-      hn::Store(hn::Div(one, s), d, inverse + i);
+      const floats near = hn::Div(one, s), left = hn::NegMulAdd(near, s, one), first_order = hn::Mul(left, near);
+      hn::Store(near, d, inverse + i);
+      hn::Store(hn::MulAdd(first_order, left, first_order), d, rest + i);
       // These divide to the outermost codes again, up to an error far below half a step.
       hn::Store(hn::Mul(hn::Sub(hn::Set(d, code_low), z), s), d, low + i);
       hn::Store(hn::Mul(hn::Sub(hn::Set(d, code_high), z), s), d, high + i);
@@ -60,10 +68,11 @@ struct tile_params {
 
 /// The parameters of one tile in every lane.
 struct broadcast {
-  floats scale, inverse, low, high, zero;
+  floats scale, inverse, rest, low, high, zero;
   HWY_INLINE broadcast(const tile_params& p, std::size_t i)
       : scale{hn::Set(float_tag{}, p.scale[i])},
         inverse{hn::Set(float_tag{}, p.inverse[i])},
+        rest{hn::Set(float_tag{}, p.rest[i])},
         low{hn::Set(float_tag{}, p.low[i])},
         high{hn::Set(float_tag{}, p.high[i])},
         zero{hn::Set(float_tag{}, p.zero[i])} {}
@@ -89,9 +98,12 @@ HWY_INLINE ints codes_of(floats x, const broadcast& p) {
   if constexpr (Multiplies) {
     floats bounded = hn::Min(p.high, x);
     if constexpr (Kind == code_kind::e4m3 || !low_overflow_is_lowest) bounded = hn::Max(p.low, bounded);
-    const floats near = hn::Mul(bounded, p.inverse);
-    y = hn::MulAdd(hn::NegMulAdd(near, p.scale, bounded), p.inverse, near);
-    if constexpr (Kind == code_kind::asymmetric) y = hn::Add(y, p.zero);
+    if constexpr (Kind == code_kind::asymmetric) {
+      const floats near = hn::Mul(bounded, p.inverse);
+      y = hn::Add(hn::MulAdd(hn::NegMulAdd(near, p.scale, bounded), p.inverse, near), p.zero);
+    } else {
+      y = hn::MulAdd(bounded, p.inverse, hn::Mul(bounded, p.rest));
+    }
     if constexpr (Kind == code_kind::e4m3) y = hn::CopySign(y, x);  // of a zero, too
   } else {
     y = hn::Div(x, p.scale);

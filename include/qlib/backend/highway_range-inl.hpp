@@ -6,6 +6,7 @@
 #define QLIB_BACKEND_HIGHWAY_RANGE_INL
 #endif
 
+#include <qlib/backend/highway_column-inl.hpp>
 #include <qlib/backend/highway_lanes-inl.hpp>
 
 #if QLIB_HIGHWAY_KERNELS
@@ -139,52 +140,174 @@ HWY_INLINE floats reduce_all(const floats* fours) {
 #endif
 }
 
-template <class T>
-HWY_INLINE lane_extremes group_extremes(const T* x, std::size_t group) {
+struct low_and_high {
+  floats low, high;
+};
+
+/// The extremes of a group of 2 * lanes * n floats, lane by lane. `poison` becomes NaN if a value is: products that overflow may make it so
+/// too, nothing hides it.
+HWY_INLINE low_and_high group_extremes(const float* x, std::size_t group, floats& poison) {
   const float_pair first = load_pair(x);
-  lane_extremes a{first.first}, b{first.second};
+  floats low = hn::Min(first.first, first.second), high = hn::Max(first.first, first.second);
+  poison = hn::MulAdd(first.first, first.second, poison);
   for (std::size_t i = 2 * lanes; i < group; i += 2 * lanes) {
     const float_pair next = load_pair(x + i);
-    a.add(next.first);
-    b.add(next.second);
+    low = hn::Min(low, hn::Min(next.first, next.second));
+    high = hn::Max(high, hn::Max(next.first, next.second));
+    poison = hn::MulAdd(next.first, next.second, poison);
   }
-  a.add(b);
-  return a;
+  return {low, high};
 }
 
-/// Joins the ranges of `lanes` groups of row[first...), each a multiple of 2 * lanes values, into `out`. False, and nothing done, if a
-/// value or a range in `out` is not finite.
-template <class T>
-HWY_INLINE bool join_groups(const T* row, std::size_t first, std::size_t group, range* out, const next_strip& next) {
+/// The largest magnitude of a group as a bit pattern, lane by lane: those of NaN and infinities are above all others.
+HWY_INLINE floats group_magnitudes(const float* x, std::size_t group) {
+  const i32_tag d;
+  const auto magnitude = hn::Set(d, 0x7fffffff);
+  const auto* bits = reinterpret_cast<const std::int32_t*>(x);
+  ints largest = hn::Max(hn::And(hn::LoadU(d, bits), magnitude), hn::And(hn::LoadU(d, bits + lanes), magnitude));
+  for (std::size_t i = 2 * lanes; i < group; i += 2 * lanes)
+    largest = hn::Max(largest, hn::Max(hn::And(hn::LoadU(d, bits + i), magnitude), hn::And(hn::LoadU(d, bits + i + lanes), magnitude)));
+  return hn::BitCast(float_tag{}, largest);
+}
+
+struct largest_pattern {
+  HWY_INLINE floats operator()(floats a, floats b) const {
+    const i32_tag d;
+    return hn::BitCast(float_tag{}, hn::Max(hn::BitCast(d, a), hn::BitCast(d, b)));
+  }
+};
+
+/// The extremes of `lanes` groups of row[first...), each a multiple of 2 * lanes values; the ends of [-m, m], m the largest magnitude, if
+/// Symmetric. False if a value is not finite.
+template <class T, bool Symmetric>
+requires std::is_same_v<T, float> HWY_INLINE bool extremes_of_groups(const T* row, std::size_t first, std::size_t group, floats& low, floats& high,
+                                                                     const next_strip& next) {
   const float_tag d;
-  floats lows[lanes / 4], highs[lanes / 4], sum = hn::Zero(d);
+  const floats finite = hn::Set(d, std::numeric_limits<float>::max());
+  floats lows[lanes / 4], highs[lanes / 4], poison = hn::Zero(d);
   for (std::size_t k = 0; k < lanes / 4; ++k, first += 4 * group) {
     next.prefetch(row, first * sizeof(T), 4 * group * sizeof(T));
     const T* x = row + first;
-    const lane_extremes a = group_extremes(x, group), b = group_extremes(x + group, group), c = group_extremes(x + 2 * group, group),
-                        e = group_extremes(x + 3 * group, group);
-    lows[k] = reduce_four<lowest_of>(a.low, b.low, c.low, e.low);
-    highs[k] = reduce_four<highest_of>(a.high, b.high, c.high, e.high);
-    sum = hn::Add(sum, hn::Add(hn::Add(a.sum, b.sum), hn::Add(c.sum, e.sum)));
+    if constexpr (Symmetric) {
+      highs[k] = reduce_four<largest_pattern>(group_magnitudes(x, group), group_magnitudes(x + group, group), group_magnitudes(x + 2 * group, group),
+                                              group_magnitudes(x + 3 * group, group));
+    } else {
+      const low_and_high a = group_extremes(x, group, poison), b = group_extremes(x + group, group, poison),
+                         c = group_extremes(x + 2 * group, group, poison), e = group_extremes(x + 3 * group, group, poison);
+      lows[k] = reduce_four<lowest_of>(a.low, b.low, c.low, e.low);
+      highs[k] = reduce_four<highest_of>(a.high, b.high, c.high, e.high);
+    }
   }
-  const floats low = hn::Add(reduce_all<lowest_of>(lows), hn::Zero(d)), high = hn::Add(reduce_all<highest_of>(highs), hn::Zero(d));  // no -0
-  const floats finite = hn::Set(d, std::numeric_limits<float>::max());
-  floats old_low, old_high;
+  if constexpr (Symmetric) {
+    high = reduce_all<largest_pattern>(highs);
+    low = hn::Neg(high);
+    return hn::AllTrue(d, hn::Le(high, finite));
+  } else {
+    low = hn::Add(reduce_all<lowest_of>(lows), hn::Zero(d));  // no -0
+    high = hn::Add(reduce_all<highest_of>(highs), hn::Zero(d));
+    return hn::AllTrue(d, hn::And(hn::And(hn::Ge(low, hn::Neg(finite)), hn::Le(high, finite)), hn::Eq(poison, poison)));
+  }
+}
+
+/// 16-bit patterns: reduces group(0), group(1), ..., group(lanes - 1), a vector each, to one value each, widened to 32 bits. A vector is
+/// asked for when it is needed: 16 of them and as many intermediate ones do not fit the registers.
+template <class D, class Group>
+HWY_INLINE hn::Vec<u32_tag> reduce_patterns(D d, Group group) {
+  const hn::RepartitionToWide<D> d32;
+  const hn::RepartitionToWide<decltype(d32)> d64;
+  const auto two = [&](std::size_t k) HWY_ATTR {
+    const auto a = group(k), b = group(k + 1);
+    return hn::BitCast(d32, hn::Max(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
+  };
+  const auto four = [&](std::size_t k) HWY_ATTR {
+    const auto a = two(k), b = two(k + 2);
+    return hn::Max(hn::BitCast(d, hn::InterleaveLower(d32, a, b)), hn::BitCast(d, hn::InterleaveUpper(d32, a, b)));
+  };
+  [[maybe_unused]] const auto eight = [&](std::size_t k) HWY_ATTR {
+    const auto a = hn::BitCast(d64, four(k)), b = hn::BitCast(d64, four(k + 4));
+    return hn::Max(hn::BitCast(d, hn::InterleaveLower(d64, a, b)), hn::BitCast(d, hn::InterleaveUpper(d64, a, b)));
+  };
+#if HWY_MAX_BYTES == 64
+  const auto a = eight(0), b = eight(8);
+  const auto all = hn::Max(hn::OddEvenBlocks(b, a), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(a, b)));
+#elif HWY_MAX_BYTES == 32
+  const auto all = eight(0);
+#else
+  const auto all = four(0);
+#endif
+  const hn::Half<D> dh;
+  return hn::PromoteTo(u32_tag{}, hn::BitCast(hn::Half<u16_tag>{}, hn::Max(hn::LowerHalf(dh, all), hn::UpperHalf(dh, all))));
+}
+
+template <class T>
+HWY_INLINE floats widen_patterns(hn::Vec<u32_tag> bits) {
+  if constexpr (std::is_same_v<T, bf16>) return hn::BitCast(float_tag{}, hn::ShiftLeft<16>(bits));
+  else return widen_half_patterns(bits);
+}
+
+/// The same of 16-bit values, on their bit patterns, as range_of. Also false if a group has values of one sign only, other than zeros, unless
+/// Symmetric.
+template <class T, bool Symmetric>
+requires(sizeof(T) == 2) HWY_INLINE bool extremes_of_groups(const T* row, std::size_t first, std::size_t group, floats& low, floats& high,
+                                                            const next_strip& next) {
+  constexpr std::uint32_t infinity = std::is_same_v<T, f16> ? 0x7c00u : 0x7f80u;
+  constexpr std::size_t step = 2 * lanes;
+  const i16_tag di;
+  const u16_tag du;
+  const i32_tag s32;
+  const auto* bits = reinterpret_cast<const std::int16_t*>(row + first);
+  const auto highest = reduce_patterns(di, [&](std::size_t k) HWY_ATTR {
+    if (k % 4 == 0) next.prefetch(row, (first + k * group) * sizeof(T), 4 * group * sizeof(T));
+    const shorts sign = hn::Set(di, static_cast<std::int16_t>(Symmetric ? 0x7fff : -1));
+    shorts top = hn::And(hn::LoadU(di, bits + k * group), sign);
+    for (std::size_t i = step; i < group; i += step) top = hn::Max(top, hn::And(hn::LoadU(di, bits + k * group + i), sign));
+    return top;
+  });
+  high = widen_patterns<T>(highest);
+  if constexpr (Symmetric) {
+    low = hn::Neg(high);
+    return hn::AllTrue(s32, hn::Lt(hn::BitCast(s32, highest), hn::Set(s32, static_cast<std::int32_t>(infinity))));
+  } else {
+    const auto lowest = reduce_patterns(du, [&](std::size_t k) HWY_ATTR {
+      const auto* patterns = reinterpret_cast<const std::uint16_t*>(row + first) + k * group;
+      auto top = hn::LoadU(du, patterns);
+      for (std::size_t i = step; i < group; i += step) top = hn::Max(top, hn::LoadU(du, patterns + i));
+      return top;
+    });
+    low = hn::Add(widen_patterns<T>(lowest), hn::Zero(float_tag{}));  // no -0
+    const auto signed_lowest = hn::BitCast(s32, lowest), none = hn::Zero(s32);
+    const auto negative = hn::And(hn::VecFromMask(s32, hn::Gt(signed_lowest, hn::Set(s32, 0x7fff))),
+                                  hn::VecFromMask(s32, hn::Lt(signed_lowest, hn::Set(s32, static_cast<std::int32_t>(infinity | 0x8000u)))));
+    const auto low_known = hn::Or(negative, hn::VecFromMask(s32, hn::Eq(signed_lowest, none)));
+    const auto finite = hn::VecFromMask(s32, hn::Lt(hn::BitCast(s32, highest), hn::Set(s32, static_cast<std::int32_t>(infinity))));
+    return hn::AllTrue(s32, hn::MaskFromVec(hn::And(low_known, finite)));
+  }
+}
+
+/// Joins the ranges of `lanes` groups of row[first...) into `out`. False, and nothing done, if a value or a range in `out` is not finite, or
+/// if they need a closer look.
+template <class T>
+HWY_INLINE bool join_groups(const T* row, std::size_t first, std::size_t group, range* out, const next_strip& next) {
+  const float_tag d;
+  floats low, high, old_low, old_high;
+  if (!extremes_of_groups<T, false>(row, first, group, low, high, next)) return false;
   hn::LoadInterleaved2(d, reinterpret_cast<const float*>(out), old_low, old_high);
-  const auto good = hn::And(hn::And(hn::Ge(low, hn::Neg(finite)), hn::Le(high, finite)), hn::And(hn::Eq(old_low, old_low), hn::Eq(sum, sum)));
-  if (!hn::AllTrue(d, good)) return false;
+  if (!hn::AllTrue(d, hn::Eq(old_low, old_low))) return false;
   hn::StoreInterleaved2(hn::Min(old_low, low), hn::Max(old_high, high), d, reinterpret_cast<float*>(out));
   return true;
 }
 
+/// Whether rows of `count` groups can be read `lanes` groups at a time.
+constexpr bool reads_groups(std::size_t group, std::size_t count) { return group % (2 * lanes) == 0 && group <= 512 && count >= lanes; }
+
 template <class T>
-void ranges(matrix_view<const T> x, tile t, std::span<range> out) {
+void ranges(matrix_view<const T> x, tile t, std::span<range> out, const next_strip& next) {
   static_assert(sizeof(range) == 2 * sizeof(float));
   if (x.size() == 0) return;
   const tile shape = resolve(t, x.rows(), x.cols());
+  if (shape.cols == 1 && shape.rows > 1) return column_ranges(x, shape.rows, out);
   const std::size_t grid_cols = (x.cols() + shape.cols - 1) / shape.cols, whole_groups = x.cols() / shape.cols;
-  const bool together = shape.cols % (2 * lanes) == 0 && shape.cols <= 512 && whole_groups >= lanes;
-  const next_strip next{x, next_strip::half::first};
+  const bool together = reads_groups(shape.cols, whole_groups);
   for (std::size_t r = 0; r < x.rows(); ++r) {
     const T* row = x.row(r);
     range* seen = out.data() + r / shape.rows * grid_cols;
@@ -201,43 +324,9 @@ void ranges(matrix_view<const T> x, tile t, std::span<range> out) {
   }
 }
 
-/// solve_qparams for integer codes, in the same order of operations; one division of a vector where the scalar one takes as long a value.
-inline void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) {
-  const bool to_bf16 = spec.scale_dtype == dtype::bf16;
-  if (spec.type != number::integer || spec.arithmetic != dtype::f32 || (spec.scale_dtype != dtype::f32 && !to_bf16))
-    return qlib::solve_qparams(seen, spec, out);
-  const float_tag d;
-  const u32_tag du;
-  const floats none = hn::Zero(d), qmin = hn::Set(d, static_cast<float>(spec.qmin())), qmax = hn::Set(d, static_cast<float>(spec.qmax()));
-  const floats steps = hn::Sub(qmax, qmin);
-  const bool ascend = spec.rule == scale_rule::ascend;
-  const floats divisor = ascend ? qmax : hn::Div(steps, hn::Set(d, 2.0f));
-  const floats smallest = hn::Set(d, ascend ? 0x1p-23f : epsilon_of(spec.scale_dtype));
-  const auto whole = seen.size() / lanes * lanes;
-  for (std::size_t i = 0; i < whole; i += lanes) {
-    floats low, high;
-    hn::LoadInterleaved2(d, reinterpret_cast<const float*>(seen.data() + i), low, high);
-    low = hn::Min(low, none);
-    high = hn::Max(high, none);
-    floats s = spec.symmetric ? hn::Div(hn::Max(hn::Neg(low), high), divisor)
-               : ascend       ? hn::Sub(hn::Div(high, steps), hn::Div(low, steps))
-                              : hn::Div(hn::Sub(high, low), steps);
-    if (ascend) s = hn::Max(s, smallest);
-    if (to_bf16) {
-      const auto bits = hn::BitCast(du, s);
-      const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u)));
-      s = hn::BitCast(d, hn::And(rounded, hn::Set(du, 0xffff0000u)));
-    }
-    s = hn::IfThenElse(hn::Gt(s, none), s, smallest);
-    hn::StoreU(s, d, out.scales.data() + i);
-    if (out.zero_points.empty()) continue;
-    floats z = none;
-    if (!spec.symmetric)
-      z = ascend ? hn::Add(hn::Round(hn::Div(hn::Neg(low), s)), qmin) : hn::Round(hn::Min(qmax, hn::Max(qmin, hn::Sub(qmin, hn::Div(low, s)))));
-    hn::StoreU(hn::ConvertTo(i32_tag{}, hn::Min(qmax, hn::Max(qmin, z))), i32_tag{}, out.zero_points.data() + i);
-  }
-  qlib::solve_qparams(seen.subspan(whole), spec,
-                      {out.grid, out.scales.subspan(whole), out.zero_points.empty() ? out.zero_points : out.zero_points.subspan(whole)});
+template <class T>
+void ranges(matrix_view<const T> x, tile t, std::span<range> out) {
+  ranges(x, t, out, next_strip{x, next_strip::half::first});
 }
 
 }  // namespace HWY_NAMESPACE

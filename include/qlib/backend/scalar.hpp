@@ -10,6 +10,30 @@ namespace qlib::inline v0 {
 /// The range of one value. -0 counts as 0, so that ranges do not depend on the order in which values are seen.
 inline range range_of_value(float v) { return std::isfinite(v) ? range{v + 0.0f, v + 0.0f} : range::undefined(); }
 
+/// Equal bins over [low, high] and the f32 arithmetic that finds a value's: trunc((v - low) * bins / (high - low)), as torch.histc does
+/// (PyTorch 2.14; its own results change if any of the three operations is exact). Wide limits are scaled by 2^-28, which is exact where
+/// torch's numbers are finite.
+class equal_bins {
+ public:
+  /// `limits`: finite, min < max. `bins`: 1 to 2^24.
+  equal_bins(range limits, std::size_t bins)
+      : low{limits.min}, high{limits.max}, bins{bins}, scale{limits.max - limits.min > 0x1p100f ? 0x1p-28f : 1.0f} {
+    origin = low * scale;
+    width = high * scale - origin;
+    count = static_cast<float>(bins);
+  }
+
+  /// The bin of v; high itself is in the last. `bins` where v is in none: outside of the limits, or NaN.
+  std::size_t of(float v) const {
+    if (!(v >= low && v <= high)) return bins;
+    return std::min(static_cast<std::size_t>((v * scale - origin) * count / width), bins - 1);
+  }
+
+  float low, high;
+  std::size_t bins;
+  float scale, origin, width, count;
+};
+
 /// The specification of every kernel: plain loops, one value at a time. Faster backends inherit from it, override what they
 /// improve, and are compared with it bit for bit (tests/conformance/backend_test.cpp).
 ///
@@ -37,8 +61,61 @@ struct scalar_backend {
       }
   }
 
+  /// Raises each out[c] to the largest |x| of column c; NaN where the column holds a NaN or an infinity, or out[c] is NaN.
+  /// out: [x.cols()], 0 or more.
+  template <Element T>
+  void column_absmax(matrix_view<const T> x, std::span<float> out) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t c = 0; c < x.cols(); ++c) {
+        const float v = std::fabs(qlib::to_float(x(r, c)));
+        if (!std::isfinite(v) || std::isnan(out[c])) out[c] = std::numeric_limits<float>::quiet_NaN();
+        else out[c] = std::max(out[c], v);
+      }
+  }
+
+  /// Adds to counts[b] how many values of x lie in bin b of equal_bins(limits, counts.size()). At most 2^32 - 1 values a bin.
+  template <Element T>
+  void histogram(matrix_view<const T> x, range limits, std::span<std::uint32_t> counts) const {
+    const equal_bins bins{limits, counts.size()};
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t c = 0; c < x.cols(); ++c)
+        if (const std::size_t b = bins.of(qlib::to_float(x(r, c))); b < counts.size()) ++counts[b];
+  }
+
+  /// Copies the values of x that are not in [inner.min, inner.max], NaN among them, to `out`, in order and as long as they fit. Returns how
+  /// many there are.
+  template <Element T>
+  std::size_t outside(matrix_view<const T> x, range inner, std::span<float> out) const {
+    std::size_t found = 0;
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t c = 0; c < x.cols(); ++c) {
+        const float v = qlib::to_float(x(r, c));
+        if (v >= inner.min && v <= inner.max) continue;
+        if (found < out.size()) out[found] = v;
+        ++found;
+      }
+    return found;
+  }
+
   /// Scale and zero point of each range; all are defined (docs/rounding.md).
   void solve_qparams(std::span<const range> seen, const quant_spec& spec, qparams_view out) const { qlib::solve_qparams(seen, spec, out); }
+
+  /// Scale and zero point of each tile of x from its own extremes: ranges, then solve_qparams. False if a tile has a NaN or an infinity:
+  /// the parameters are not specified then. q.grid tiles x as spec.granularity says.
+  template <Element T>
+  bool solve_tiles(matrix_view<const T> x, const quant_spec& spec, qparams_view q) const {
+    const tile shape = resolve(spec.granularity, x.rows(), x.cols());
+    for (std::size_t i = 0; i < q.grid.tiles(); ++i) {
+      const std::size_t first_row = i / q.grid.cols * shape.rows, first_col = i % q.grid.cols * shape.cols;
+      range seen = range::empty();
+      for (std::size_t r = first_row; r < std::min(first_row + shape.rows, x.rows()); ++r)
+        for (std::size_t c = first_col; c < std::min(first_col + shape.cols, x.cols()); ++c) seen = join(seen, range_of_value(qlib::to_float(x(r, c))));
+      if (!seen.defined()) return false;
+      qlib::solve_qparams(std::span<const range>{&seen, 1}, spec,
+                          {{1, 1}, q.scales.subspan(i, 1), q.zero_points.empty() ? q.zero_points : q.zero_points.subspan(i, 1)});
+    }
+    return true;
+  }
 
   /// codes = quantize_value(x) (e4m3 bits for floating specs). q.grid tiles x as spec.granularity says.
   template <Element T>
@@ -74,6 +151,14 @@ struct scalar_backend {
     };
     for (std::size_t r = 0; r < codes.rows(); ++r)
       for (std::size_t j = 0; j < bytes.cols(); ++j) bytes(r, j) = static_cast<std::uint8_t>(nibble(r, 2 * j) | nibble(r, 2 * j + 1) << 4);
+  }
+
+  /// quantize, then pack_nibbles, of int4 codes. codes: [x.rows, x.cols], room for the codes, whose contents are not specified after.
+  template <Element T>
+  void quantize_nibbles(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, std::uint8_t flip, matrix_view<std::int8_t> codes,
+                        matrix_view<std::uint8_t> bytes) const {
+    quantize(x, spec, q, codes);
+    pack_nibbles(matrix_view<const std::int8_t>{codes}, flip, bytes);
   }
 
   /// Two rows a byte, the even row in the low nibble (specs of W4A8: AscendV1). codes: [2n, k], bytes: [n, k].

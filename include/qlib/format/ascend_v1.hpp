@@ -12,6 +12,9 @@ struct ascend_v1_format {
 
   static result<linear_encoding> encode(const matrix_module& m, const scheme& s, compat follow);
 
+  /// Operands of one attention module under a stage. `run`: dtype of the model.
+  static result<std::vector<attention_encoding>> encode_attention(const attention_module& m, const attention_stage& s, dtype run, compat follow);
+
   /// `part` counts from 0.
   static std::string file_name(std::size_t part, std::size_t parts);
   static std::vector<std::pair<std::string, std::string>> metadata() { return {}; }

@@ -25,8 +25,8 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
   };
   if (!s.weights) return refuse("has no weight scheme", "leave it out of the targets");
   const quantization_args& w = *s.weights;
-  if (s.input_activations && !s.input_activations->dynamic)
-    return refuse("static activations need calibration, which this version does not build", "use a dynamic scheme");
+  const auto& a = s.input_activations;
+  if (a && !a->dynamic && a->strategy != strategy::tensor) return refuse("static activations have one scale a tensor here", "use strategy tensor");
   const std::string box = container(s);
   linear_encoding e;
   e.spec = {.type = w.type,
@@ -64,10 +64,18 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
   }
   if (status ok = std::visit([&](const auto& p) { return p.accepts(e.spec, m.rows, m.cols); }, e.packer); !ok)
     return refuse(ok.error().problem, ok.error().remedy);
-  const std::string bits = std::to_string(w.num_bits);
-  e.quant_type =
-      (w.type == number::floating ? "FP" + bits : "W" + bits + (s.input_activations ? "" : "A16")) +
-      (s.input_activations ? (w.type == number::floating ? "_DYNAMIC" : "A" + std::to_string(s.input_activations->num_bits) + "_DYNAMIC") : "");
+  const std::string bits = std::to_string(w.num_bits), a_bits = a ? std::to_string(a->num_bits) : "";
+  if (w.type == number::floating) e.quant_type = "FP" + bits;
+  else e.quant_type = "W" + bits + (a ? "A" + a_bits : "A16");
+  if (a && a->dynamic) e.quant_type += "_DYNAMIC";
+  if (a && !a->dynamic)
+    e.input = quant_spec{.type = a->type,
+                         .num_bits = a->num_bits,
+                         .symmetric = a->symmetric,
+                         .granularity = tile::per_tensor(),
+                         .rule = scale_rule::compressed_tensors,
+                         .scale_dtype = m.type,
+                         .arithmetic = e.spec.arithmetic};
 
   const packed_layout codes = std::visit([&](const auto& p) { return p.layout(e.spec, m.rows, m.cols); }, e.packer);
   const grid g = grid_of(e.spec.granularity, m.rows, m.cols);
@@ -85,8 +93,37 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
     }
   }
   if (packed) e.tensors.push_back({".weight_shape", dtype::i64, {2}, slot_role::weight_shape});
+  if (e.input) {
+    e.tensors.push_back({".input_scale", m.type, {1}, slot_role::operand_scales});
+    if (!a->symmetric) e.tensors.push_back({".input_zero_point", dtype::i8, {1}, slot_role::operand_zero_points});
+  }
   e.bias_type = m.type;
   return e;
+}
+
+QLIB_INLINE result<std::vector<attention_encoding>> compressed_tensors_format::encode_attention(const attention_module& m, const attention_stage& s,
+                                                                                                dtype run, compat follow) {
+  const auto refuse = [&](std::string problem, std::string remedy) {
+    return error{.where = s.where, .subject = m.name, .problem = std::move(problem), .remedy = std::move(remedy)};
+  };
+  const quantization_args& a = s.args;
+  if (s.what != attention_stage::operands::cache) return refuse("compressed-tensors stores no attention operands but the cache", "use --format ascend_v1");
+  if (a.dynamic) return refuse("a dynamic cache has no scales", "leave it out of the recipe: engines quantize the cache by an option of theirs");
+  if (!a.symmetric) return refuse("engines read symmetric cache scales only", "set symmetric: true");
+  if (a.strategy != strategy::tensor)
+    return refuse("the cache has one scale a tensor here", "use strategy tensor, or --format ascend_v1 for one scale a channel");
+  const quant_spec spec{.type = a.type,
+                        .num_bits = a.num_bits,
+                        .symmetric = true,
+                        .granularity = tile::per_tensor(),
+                        .rule = scale_rule::compressed_tensors,
+                        .scale_dtype = run,
+                        .arithmetic = follow == compat::none ? dtype::f32 : run};
+  std::vector<attention_encoding> out;
+  const std::string type = std::string{a.type == number::floating ? "FP" : "INT"} + std::to_string(a.num_bits) + "_KV";
+  for (const auto& [operand, suffix] : {std::pair{"key", ".k_scale"}, {"value", ".v_scale"}})
+    out.push_back({operand, spec, type, {{m.name + suffix, run, {1}, slot_role::operand_scales}}});
+  return out;
 }
 
 QLIB_INLINE std::string compressed_tensors_format::file_name(std::size_t part, std::size_t parts) {
@@ -108,7 +145,7 @@ inline nlohmann::ordered_json arguments_json(const std::optional<quantization_ar
   j["dynamic"] = a->dynamic;
   j["group_size"] = a->group_size ? json(a->group_size) : json(nullptr);
   j["num_bits"] = a->num_bits;
-  j["observer"] = weights ? json("memoryless_minmax") : json(nullptr);
+  j["observer"] = weights ? json("memoryless_minmax") : a->dynamic ? json(nullptr) : json(a->observer.empty() ? "minmax" : a->observer);
   j["observer_kwargs"] = json::object();
   j["scale_dtype"] = nullptr;
   j["strategy"] = strategies[static_cast<std::size_t>(a->strategy)];
@@ -151,7 +188,8 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   q["format"] = containers.empty() ? "dense" : containers.size() == 1 ? *containers.begin() : "mixed-precision";
   q["global_compression_ratio"] = nullptr;
   q["ignore"] = std::move(ignore);
-  q["kv_cache_scheme"] = nullptr;
+  q["kv_cache_scheme"] =
+      m.attentions.empty() ? json(nullptr) : detail::arguments_json(m.recipe->attention[m.attentions.front().stage].args, false);
   q["quant_method"] = "compressed-tensors";
   q["quantization_status"] = "compressed";
   q["sparsity_config"] = json::object();

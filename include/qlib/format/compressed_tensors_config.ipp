@@ -11,9 +11,9 @@ namespace qlib::inline v0 {
 
 namespace detail {
 
-class config_reader {
+class scheme_reader {
  public:
-  explicit config_reader(std::vector<config_fault>& faults) : faults_{faults} {}
+  explicit scheme_reader(std::vector<config_fault>& faults) : faults_{faults} {}
 
   void fault(std::string rule, std::string key, std::string message) { faults_.push_back({std::move(rule), std::move(key), std::move(message)}); }
 
@@ -163,7 +163,7 @@ QLIB_INLINE std::string_view without_model_prefix(std::string_view name) {
 
 QLIB_INLINE std::vector<config_fault> read_compressed_tensors_config(const std::string& text, stored_config& out) {
   std::vector<config_fault> faults;
-  detail::config_reader read{faults};
+  detail::scheme_reader read{faults};
   out = {};
   const nlohmann::json q = nlohmann::json::parse(text, nullptr, false);
   if (!q.is_object()) {

@@ -1,6 +1,9 @@
 #pragma once
 #include <qlib/concepts.hpp>
 
+#include <optional>
+#include <string>
+
 namespace qlib::inline v0 {
 
 /// Two input channels a byte, [out_features, in_features / 2] int8, the even column in the low nibble: AscendV1's per-channel W4A16.
@@ -27,6 +30,9 @@ struct int4_columns_packer {
     return {};
   }
   packed_layout layout(const quant_spec&, std::size_t rows, std::size_t cols) const { return {dtype::i8, rows, cols / 2}; }
+
+  /// Where pack is the backend's pack_nibbles: its `flip`.
+  std::optional<std::uint8_t> nibble_flip(const quant_spec&) const { return std::uint8_t{0}; }
 
   void pack(const auto& backend, const quant_spec&, matrix_view<const std::int8_t> codes, std::byte* out) const {
     backend.pack_nibbles(codes, std::uint8_t{0}, matrix_view<std::uint8_t>{reinterpret_cast<std::uint8_t*>(out), codes.rows(), codes.cols() / 2});

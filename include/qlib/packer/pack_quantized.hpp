@@ -2,6 +2,7 @@
 #include <qlib/concepts.hpp>
 
 #include <cstring>
+#include <optional>
 
 namespace qlib::inline v0 {
 
@@ -28,10 +29,15 @@ struct pack_quantized_packer {
     return {dtype::i32, rows, (cols * static_cast<std::size_t>(spec.num_bits) + 31) / 32};
   }
 
+  /// Where pack is the backend's pack_nibbles: its `flip`.
+  std::optional<std::uint8_t> nibble_flip(const quant_spec& spec) const {
+    return spec.num_bits == 4 ? std::optional{std::uint8_t{8}} : std::nullopt;
+  }
+
   void pack(const auto& backend, const quant_spec& spec, matrix_view<const std::int8_t> codes, std::byte* out) const {
     const std::size_t row_bytes = layout(spec, codes.rows(), codes.cols()).row_bytes();
     auto* bytes = reinterpret_cast<std::uint8_t*>(out);
-    if (spec.num_bits == 4) return backend.pack_nibbles(codes, std::uint8_t{8}, matrix_view<std::uint8_t>{bytes, codes.rows(), row_bytes});
+    if (spec.num_bits == 4) return backend.pack_nibbles(codes, *nibble_flip(spec), matrix_view<std::uint8_t>{bytes, codes.rows(), row_bytes});
     const unsigned b = static_cast<unsigned>(spec.num_bits), half = 1u << (b - 1);
     for (std::size_t r = 0; r < codes.rows(); ++r) {
       std::uint8_t* to = bytes + r * row_bytes;

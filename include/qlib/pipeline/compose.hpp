@@ -50,12 +50,7 @@ struct pipeline {
   template <Element T>
   status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch, std::byte* out,
                    std::size_t first_row = 0, bool streams = false) {
-    observer.reset(spec.granularity, q.grid);
-    observer.observe(backend, w);
-    for (const range& seen : observer.ranges())
-      if (!seen.defined()) return non_finite_error(w, first_row);
-    if constexpr (requires { backend.solve_qparams(observer.ranges(), spec, q); }) backend.solve_qparams(observer.ranges(), spec, q);
-    else solve_qparams(observer.ranges(), spec, q);
+    if (!solve(w, spec, q)) return non_finite_error(w, first_row);
     auto* codes = reinterpret_cast<std::int8_t*>(P::stores_codes ? out : scratch);
     const matrix_view<std::int8_t> code_view{codes, w.rows(), w.cols()};
     B to_out = backend;
@@ -63,6 +58,13 @@ struct pipeline {
                     { backend.streaming() } -> std::same_as<B>;
                   })
       if (streams) to_out = backend.streaming();
+    if constexpr (requires { requires R::element_wise; packer.nibble_flip(spec); backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {}); })
+      if (const auto flip = packer.nibble_flip(spec)) {  // codes need not see memory
+        auto* bytes = reinterpret_cast<std::uint8_t*>(out);
+        const std::size_t row_bytes = packer.layout(spec, w.rows(), w.cols()).row_bytes();
+        to_out.quantize_nibbles(w, spec, as_const(q), *flip, code_view, matrix_view<std::uint8_t>{bytes, w.rows(), row_bytes});
+        return {};
+      }
     rounder.round(P::stores_codes ? to_out : backend, w, spec, stats, as_const(q), code_view);
     if constexpr (!P::stores_codes) packer.pack(to_out, spec, matrix_view<const std::int8_t>{code_view}, out);
     return {};
@@ -86,6 +88,26 @@ struct pipeline {
     if constexpr (requires { backend.finish_streaming(); })
       if (streams) backend.finish_streaming();
     return {};
+  }
+
+ private:
+  /// The parameters of w's tiles; false if one has a NaN or an infinity.
+  template <Element T>
+  bool solve(matrix_view<const T> w, const quant_spec& spec, qparams_view q) {
+    if constexpr (requires {
+                    requires O::keeps_extremes;
+                    { backend.solve_tiles(w, spec, q) } -> std::same_as<bool>;
+                  }) {
+      return backend.solve_tiles(w, spec, q);
+    } else {
+      observer.reset(spec.granularity, q.grid);
+      observer.observe(backend, w);
+      for (const range& seen : observer.ranges())
+        if (!seen.defined()) return false;
+      if constexpr (requires { backend.solve_qparams(observer.ranges(), spec, q); }) backend.solve_qparams(observer.ranges(), spec, q);
+      else qlib::solve_qparams(observer.ranges(), spec, q);
+      return true;
+    }
   }
 };
 

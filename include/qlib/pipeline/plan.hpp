@@ -5,6 +5,7 @@
 #include <qlib/format/compressed_tensors.hpp>
 #include <qlib/format/format.hpp>
 #include <qlib/io/checkpoint.hpp>
+#include <qlib/model/description.hpp>
 #include <qlib/model/modules.hpp>
 #include <qlib/recipe/recipe.hpp>
 
@@ -29,7 +30,15 @@ struct output_slot {
   std::uint64_t bytes = 0;
 };
 
-/// What one source matrix or tensor becomes.
+/// What calibration has to find the parameters of.
+struct calibrated_operand {
+  std::string name;  ///< of a linear's input: the module; of attention: the module and ".query", ".key" or ".value"
+  quant_spec spec;   ///< its granularity is over [tokens, channels]
+  std::size_t channels = 0;
+  policy_choice observer;
+};
+
+/// What one source matrix or tensor becomes, or, with neither rows nor encoding, where an operand of attention is stored.
 struct work_item {
   std::string name;                         ///< module, or tensor for copies
   std::optional<linear_encoding> encoding;  ///< empty: copied
@@ -37,6 +46,9 @@ struct work_item {
   dtype type = dtype::f32;  ///< what the matrix is read as; for raw copies the tensor's own
   std::size_t rows = 0, cols = 0;
   bool raw = false;                ///< the bytes of the whole source tensor, unchanged
+  std::optional<std::size_t> operand = {};   ///< index into quantization_plan::operands
+  std::optional<matrix_source> bias = {};    ///< that quant_bias is made from
+  dtype bias_type = dtype::f32;              ///< as it is stored in the source
   std::vector<std::size_t> slots;  ///< indices into quantization_plan::slots
   policy_choice observer, rounder;
 };
@@ -49,8 +61,10 @@ struct planned_file {
 
 struct quantization_plan {
   std::string model_type, format;
+  compat follow = compat::none;
   std::vector<work_item> items;  ///< in model order
   std::vector<output_slot> slots;
+  std::vector<calibrated_operand> operands;  ///< empty: no calibration data are needed
   std::vector<planned_file> files;
   std::vector<document> documents;  ///< config.json, description, index
   std::vector<std::string> warnings;
@@ -62,7 +76,8 @@ struct quantization_plan {
 struct plan_options {
   registry::formats::any format{ascend_v1_format{}};
   compat follow = compat::none;
-  std::optional<std::uint64_t> part_bytes;  ///< largest file; 0: one file
+  std::optional<std::uint64_t> part_bytes = {};  ///< largest file; 0: one file
+  const model_description* model = nullptr;      ///< needed by recipes with static activations or a quantized cache
 };
 
 /// Plans the quantization of `source` by `r`. Reads metadata only. Returns all errors at once; `out` changes only when there is none.

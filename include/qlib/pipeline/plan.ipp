@@ -3,6 +3,7 @@
 #include <qlib/model/module_name.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/recipe/match.hpp>
+#include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -101,7 +102,12 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpo
   };
   for (const planned_file& f : plan.files) add(f.name), add(f.header);
   for (const document& d : plan.documents) add(d.name), add(d.text);
-  for (const work_item& i : plan.items) add(i.name), add(i.observer.name), add(i.rounder.name);
+  const auto add_policy = [&](const policy_choice& p) {
+    add(p.name);
+    for (const auto& [key, value] : p.options) add(key), add(value);
+  };
+  for (const work_item& i : plan.items) add(i.name), add_policy(i.observer), add_policy(i.rounder);
+  for (const calibrated_operand& o : plan.operands) add(o.name), add_policy(o.observer);
   add(std::to_string(static_cast<int>(follow)));
   for (const safetensors_file& s : source.shards()) {
     std::error_code ignored;
@@ -112,191 +118,299 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpo
   return sum.value();
 }
 
+/// Builds a plan matrix by matrix, in model order.
+class planner {
+ public:
+  planner(const checkpoint& source, const model_layout& layout, const recipe& r, const plan_options& options)
+      : source_{source}, layout_{layout}, recipe_{r}, options_{options} {
+    about_.config_text = source.config_text();
+    about_.recipe = &r;
+    about_.follow = options.follow;
+  }
+
+  errors make(quantization_plan& out) {
+    compile_stages();
+    if (!found_.empty()) return found_;
+    plan_.model_type = layout_.model_type;
+    plan_.format = std::visit([](const auto& f) { return std::string{f.name}; }, options_.format);
+    plan_.follow = options_.follow;
+    plan_.input_bytes = source_.total_bytes();
+    if (!layout_.known_family)
+      plan_.warnings.push_back("model_type \"" + layout_.model_type +
+                               "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
+    choose_stages();
+    choose_attention();
+    add_everything();
+    check();
+    if (!found_.empty()) return found_;
+    if (status s = finish(); !s) return {s.error()};
+    out = std::move(plan_);
+    return {};
+  }
+
+ private:
+  void compile_stages() {
+    const auto compile = [&](const std::vector<std::string>& targets, const std::vector<std::string>& ignore, pattern_syntax syntax,
+                             const std::string& where, std::vector<compiled_stage>& out) {
+      auto t = pattern_set::compile(targets, syntax, where), i = pattern_set::compile(ignore, syntax, where);
+      if (!t) found_.push_back(t.error());
+      if (!i) found_.push_back(i.error());
+      if (t && i) out.push_back({*std::move(t), *std::move(i)});
+    };
+    const auto check_policy = [&](const auto& made) {
+      if (!made) found_.push_back(made.error());
+    };
+    for (const stage& s : recipe_.stages) {
+      compile(s.targets, s.ignore, s.syntax, s.where, stages_);
+      check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
+      check_policy(make_policy<registry::observers>(s.input_observer, s.where, "observer"));
+      check_policy(make_policy<registry::rounders>(s.rounder, s.where, "rounder"));
+    }
+    for (const attention_stage& s : recipe_.attention) {
+      compile(s.targets, s.ignore, s.syntax, s.where, attention_stages_);
+      check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
+      check_policy(make_policy<registry::observers>(s.value_observer, s.where, "observer"));
+    }
+    used_.resize(stages_.size());
+  }
+
+  /// Which stage takes which matrix; stacked tensors are unpacked when one of their parts is quantized, else kept whole.
+  void choose_stages() {
+    chosen_.resize(layout_.matrices.size());
+    for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
+      chosen_[i] = stage_of(layout_.matrices[i], recipe_, stages_, used_);
+      if (chosen_[i] && !recipe_.stages[*chosen_[i]].scheme.weights) chosen_[i].reset();
+      if (chosen_[i]) unpacked_.insert(layout_.matrices[i].weight.tensor);
+    }
+  }
+
+  void choose_attention() {
+    if (attention_stages_.empty()) return;
+    if (!options_.model) {
+      found_.push_back({.where = recipe_.attention.front().where,
+                        .problem = "model_type \"" + layout_.model_type + "\" is not known, and its attention must be to be quantized",
+                        .remedy = "leave attention out"});
+      return;
+    }
+    const model_description& m = *options_.model;
+    for (const layer_description& layer : m.layers) {
+      if (layer.delta_net) continue;
+      const std::string module = layer.prefix + m.attention.output.substr(0, m.attention.output.rfind('.'));
+      for (std::size_t i = 0; i < attention_stages_.size(); ++i) {
+        const auto hit = attention_stages_[i].targets.find(module, "Attention");
+        if (!hit || !*hit || attention_stages_[i].ignore.matches(module, "Attention")) continue;
+        const attention_module described{
+            module, m.attention.heads, m.attention.kv_heads, m.attention.head_dim, m.attention.value_dim, m.attention.latent.has_value()};
+        auto encoded = std::visit([&](const auto& f) { return f.encode_attention(described, recipe_.attention[i], layout_.run_dtype, options_.follow); },
+                                  options_.format);
+        if (!encoded) found_.push_back(std::move(encoded).error());
+        else attention_.push_back({module, i, *std::move(encoded)});
+        break;
+      }
+    }
+    if (attention_.empty() && found_.empty())
+      plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
+  }
+
+  std::string path_of(std::size_t tensor) const { return source_.shards()[source_.tensors()[tensor].shard].path(); }
+
+  void add_slot(work_item& item, output_tensor t, std::string quant_type, std::string source) {
+    const auto bytes = byte_size(t.type, t.shape);
+    output_slot slot{.tensor = std::move(t), .quant_type = std::move(quant_type), .source = std::move(source)};
+    slot.bytes = bytes.value_or(0);
+    item.slots.push_back(plan_.slots.size());
+    plan_.slots.push_back(std::move(slot));
+  }
+
+  const std::string& name_of_tensor(std::size_t tensor) const { return source_.tensors()[tensor].info.name; }
+
+  void add_raw(std::size_t tensor) {
+    const tensor_info& t = source_.tensors()[tensor].info;
+    work_item item;
+    item.name = t.name;
+    item.source = {.tensor = tensor};
+    item.type = t.dtype;
+    item.rows = t.bytes();
+    item.cols = 1;
+    item.raw = true;
+    add_slot(item, {t.name, t.dtype, t.shape, slot_role::copy}, "FLOAT", t.name);
+    plan_.items.push_back(std::move(item));
+  }
+
+  void add_matrix_copy(std::string name, const matrix_source& from, std::size_t rows, std::size_t cols, bool vector, dtype read_as, dtype write_as) {
+    work_item item;
+    item.name = name;
+    item.source = from;
+    item.type = read_as;
+    item.rows = rows;
+    item.cols = cols;
+    std::vector<std::uint64_t> shape{rows};
+    if (!vector) shape.push_back(cols);
+    add_slot(item, {std::move(name), write_as, std::move(shape), slot_role::copy}, "FLOAT", name_of_tensor(from.tensor));
+    plan_.items.push_back(std::move(item));
+  }
+
+  void add_everything() {
+    auto other = layout_.others.begin();
+    auto attention = attention_.begin();
+    for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
+      const matrix_module& m = layout_.matrices[i];
+      for (; other != layout_.others.end() && (m.kind == module_class::head || natural_less(name_of_tensor(*other), m.name)); ++other) add_raw(*other);
+      // Scales of attention stand behind its matrices.
+      for (; attention != attention_.end() && !m.name.starts_with(attention->module + ".") && natural_less(attention->module, m.name); ++attention)
+        add_attention(*attention);
+      if (chosen_[i]) add_quantized(m, *chosen_[i]);
+      else add_float(m);
+    }
+    for (; attention != attention_.end(); ++attention) add_attention(*attention);
+    for (; other != layout_.others.end(); ++other) add_raw(*other);
+    add_tied_head();
+  }
+
+  void add_float(const matrix_module& m) {
+    const std::size_t tensor = m.weight.tensor;
+    if (m.kind == module_class::linear || m.kind == module_class::head || m.kind == module_class::router) {
+      about_.linears.push_back({.name = m.name, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
+      ++plan_.floats;
+    }
+    if (m.stacked && !unpacked_.contains(tensor)) {
+      if (whole_.insert(tensor).second) add_raw(tensor);
+      if (m.bias && whole_.insert(m.bias->tensor).second) add_raw(m.bias->tensor);
+      return;
+    }
+    const bool plain = !m.stacked && !m.weight.block_scale;
+    if (plain) add_raw(tensor);
+    else add_matrix_copy(m.name + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
+    if (!m.bias) return;
+    const dtype type = source_.tensors()[m.bias->tensor].info.dtype;
+    if (m.stacked) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, type, type);
+    else add_raw(m.bias->tensor);
+  }
+
+  void add_quantized(const matrix_module& m, std::size_t stage_index) {
+    const stage& s = recipe_.stages[stage_index];
+    auto encoding = std::visit([&](const auto& f) { return f.encode(m, s.scheme, options_.follow); }, options_.format);
+    if (!encoding) {
+      error e = std::move(encoding).error();
+      e.where = path_of(m.weight.tensor);
+      return found_.push_back(std::move(e));
+    }
+    const tile t = encoding->spec.granularity;
+    if (t.rows == 1 && t.cols > 0 && m.cols % t.cols != 0)
+      return found_.push_back({.where = path_of(m.weight.tensor),
+                               .subject = m.name + ".weight",
+                               .problem = "in_features " + std::to_string(m.cols) + " is not a multiple of group_size " + std::to_string(t.cols),
+                               .remedy = "use a group size that divides it, or --ignore " + m.name});
+    work_item item;
+    item.name = m.name;
+    item.encoding = *std::move(encoding);
+    item.source = m.weight;
+    item.type = m.type;
+    item.rows = m.rows;
+    item.cols = m.cols;
+    item.observer = s.observer;
+    item.rounder = s.rounder;
+    item.bias = m.bias;
+    if (m.bias) item.bias_type = source_.tensors()[m.bias->tensor].info.dtype;
+    if (item.encoding->input) {
+      item.operand = plan_.operands.size();
+      plan_.operands.push_back({m.name, *item.encoding->input, m.cols, s.input_observer});
+    }
+    for (const output_tensor& o : item.encoding->tensors)
+      add_slot(item, {m.name + o.name, o.type, o.shape, o.role}, item.encoding->quant_type, name_of_tensor(m.weight.tensor));
+    if (t.rows == 1 && t.cols > 0) about_.group_size = t.cols;
+    about_.linears.push_back({.name = m.name, .quant_type = item.encoding->quant_type, .stage = stage_index, .listed_in_ignore = false});
+    const dtype bias_type = item.encoding->bias_type;
+    plan_.items.push_back(std::move(item));
+    ++plan_.quantized;
+    if (m.bias) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, source_.tensors()[m.bias->tensor].info.dtype, bias_type);
+  }
+
+  struct chosen_attention {
+    std::string module;
+    std::size_t stage;
+    std::vector<attention_encoding> operands;
+  };
+
+  void add_attention(const chosen_attention& a) {
+    const attention_description& about = options_.model->attention;
+    for (const attention_encoding& e : a.operands) {
+      work_item item;
+      item.name = a.module + "." + e.operand;
+      item.operand = plan_.operands.size();
+      const std::size_t channels = e.operand == "query" ? about.heads * about.head_dim
+                                   : e.operand == "key" ? about.kv_heads * about.head_dim
+                                                        : about.kv_heads * about.value_dim;
+      const attention_stage& s = recipe_.attention[a.stage];
+      plan_.operands.push_back({item.name, e.spec, channels, e.operand == "value" ? s.value_observer : s.observer});
+      for (const output_tensor& t : e.tensors) add_slot(item, t, e.quant_type, a.module);
+      plan_.items.push_back(std::move(item));
+    }
+    if (!a.operands.empty()) about_.attentions.push_back({a.module, a.operands.front().quant_type, a.stage});
+  }
+
+  /// A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.
+  void add_tied_head() {
+    if (!layout_.tied_embeddings || source_.find("lm_head.weight") != nullptr) return;
+    about_.linears.push_back({.name = "lm_head", .quant_type = {}, .stage = 0, .listed_in_ignore = true});
+    if (!std::visit([](const auto& f) { return f.stores_tied_head; }, options_.format)) return;
+    for (const matrix_module& m : layout_.matrices)
+      if (m.kind == module_class::embedding && m.name.ends_with("embed_tokens"))
+        return add_matrix_copy("lm_head.weight", m.weight, m.rows, m.cols, false, m.type, m.type);
+  }
+
+  void check() {
+    for (std::size_t i = 0; i < stages_.size(); ++i)
+      for (std::size_t p = 0; p < recipe_.stages[i].targets.size(); ++p)
+        if (!used_[i].contains(p))
+          plan_.warnings.push_back(recipe_.stages[i].where + ": target \"" + recipe_.stages[i].targets[p] + "\" matches no linear layer");
+    if (found_.empty() && plan_.quantized == 0 && attention_.empty())
+      found_.push_back({.where = source_.directory(),
+                        .problem = "no layer matches the recipe: nothing would be quantized",
+                        .remedy = "check targets and ignore; `qlib inspect` lists the layers"});
+    std::set<std::string> names;
+    for (const output_slot& s : plan_.slots)
+      if (!names.insert(s.tensor.name).second)
+        found_.push_back({.where = source_.directory(),
+                          .subject = s.tensor.name,
+                          .problem = "would be written twice",
+                          .remedy = "the source holds stacked and separate experts of one layer"});
+  }
+
+  status finish() {
+    const std::uint64_t limit =
+        options_.part_bytes ? *options_.part_bytes : std::visit([](const auto& f) { return f.default_part_bytes; }, options_.format);
+    if (status s = place_slots(plan_, options_.format, limit); !s) return s;
+    for (const output_slot& s : plan_.slots) {
+      about_.tensors.push_back({s.tensor.name, s.quant_type});
+      about_.tensor_files.emplace_back(s.tensor.name, plan_.files[s.file].name);
+      about_.total_bytes += s.bytes;
+    }
+    plan_.output_bytes = about_.total_bytes;
+    plan_.documents = std::visit([&](const auto& f) { return f.documents(about_); }, options_.format);
+    plan_.fingerprint = fingerprint_of(plan_, source_, options_.follow);
+    return {};
+  }
+
+  const checkpoint& source_;
+  const model_layout& layout_;
+  const recipe& recipe_;
+  const plan_options& options_;
+  errors found_;
+  quantization_plan plan_;
+  manifest about_;
+  std::vector<compiled_stage> stages_, attention_stages_;
+  std::vector<std::set<std::size_t>> used_;  // targets of each stage that matched something
+  std::vector<std::optional<std::size_t>> chosen_;
+  std::set<std::size_t> unpacked_, whole_;  // stacked tensors of which a part is quantized; those already copied
+  std::vector<chosen_attention> attention_;
+};
+
 }  // namespace detail
 
 QLIB_INLINE errors make_plan(const checkpoint& source, const model_layout& layout, const recipe& r, const plan_options& options,
                              quantization_plan& out) {
-  errors found;
-  std::vector<detail::compiled_stage> stages;
-  for (const stage& s : r.stages) {
-    auto targets = pattern_set::compile(s.targets, s.syntax, s.where);
-    auto ignore = pattern_set::compile(s.ignore, s.syntax, s.where);
-    if (!targets) found.push_back(targets.error());
-    if (!ignore) found.push_back(ignore.error());
-    if (!registry::observers::find(s.observer.name))
-      found.push_back({.where = s.where, .subject = "observer " + s.observer.name, .problem = "is not known", .remedy = "use minmax"});
-    if (!registry::rounders::find(s.rounder.name))
-      found.push_back({.where = s.where, .subject = "rounder " + s.rounder.name, .problem = "is not known", .remedy = "use rtn"});
-    if (targets && ignore) stages.push_back({*std::move(targets), *std::move(ignore)});
-  }
-  if (!found.empty()) return found;
-
-  quantization_plan plan;
-  plan.model_type = layout.model_type;
-  plan.format = std::visit([](const auto& f) { return std::string{f.name}; }, options.format);
-  plan.input_bytes = source.total_bytes();
-  if (!layout.known_family)
-    plan.warnings.push_back("model_type \"" + layout.model_type +
-                            "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
-  const auto tensors = source.tensors();
-  const auto path_of = [&](std::size_t tensor) { return source.shards()[tensors[tensor].shard].path(); };
-
-  manifest about{.config_text = source.config_text(), .recipe = &r, .linears = {}, .tensors = {}, .tensor_files = {}, .follow = options.follow};
-  std::vector<std::set<std::size_t>> used(stages.size());
-  const auto add_slot = [&](work_item& item, output_tensor t, std::string quant_type, std::size_t source_tensor) {
-    const auto bytes = byte_size(t.type, t.shape);
-    output_slot slot{.tensor = std::move(t), .quant_type = std::move(quant_type), .source = tensors[source_tensor].info.name};
-    slot.bytes = bytes.value_or(0);
-    item.slots.push_back(plan.slots.size());
-    plan.slots.push_back(std::move(slot));
-  };
-  const auto add_raw = [&](std::size_t tensor) {
-    const tensor_info& t = tensors[tensor].info;
-    work_item item{.name = t.name,
-                   .encoding = {},
-                   .source = {.tensor = tensor},
-                   .type = t.dtype,
-                   .rows = 0,
-                   .cols = 0,
-                   .raw = true,
-                   .slots = {},
-                   .observer = {},
-                   .rounder = {}};
-    item.rows = t.bytes();
-    item.cols = 1;
-    add_slot(item, {t.name, t.dtype, t.shape, slot_role::copy}, "FLOAT", tensor);
-    plan.items.push_back(std::move(item));
-  };
-  const auto add_matrix_copy = [&](std::string name, const matrix_source& from, std::size_t rows, std::size_t cols, bool vector, dtype read_as,
-                                   dtype write_as) {
-    work_item item{.name = name,
-                   .encoding = {},
-                   .source = from,
-                   .type = read_as,
-                   .rows = rows,
-                   .cols = cols,
-                   .raw = false,
-                   .slots = {},
-                   .observer = {},
-                   .rounder = {}};
-    std::vector<std::uint64_t> shape{rows};
-    if (!vector) shape.push_back(cols);
-    add_slot(item, {std::move(name), write_as, std::move(shape), slot_role::copy}, "FLOAT", from.tensor);
-    plan.items.push_back(std::move(item));
-  };
-
-  // Which stage takes which matrix; stacked tensors are unpacked when one of their parts is quantized, else kept whole.
-  std::vector<std::optional<std::size_t>> chosen(layout.matrices.size());
-  std::set<std::size_t> unpacked;
-  for (std::size_t i = 0; i < layout.matrices.size(); ++i) {
-    chosen[i] = detail::stage_of(layout.matrices[i], r, stages, used);
-    if (chosen[i] && !r.stages[*chosen[i]].scheme.weights) chosen[i].reset();
-    if (chosen[i]) unpacked.insert(layout.matrices[i].weight.tensor);
-  }
-  std::set<std::size_t> whole;  // stacked tensors already copied
-  auto other = layout.others.begin();
-  for (std::size_t i = 0; i < layout.matrices.size(); ++i) {
-    const matrix_module& m = layout.matrices[i];
-    for (; other != layout.others.end() && (m.kind == module_class::head || natural_less(tensors[*other].info.name, m.name)); ++other)
-      add_raw(*other);
-    const std::size_t tensor = m.weight.tensor;
-    const bool is_linear = m.kind == module_class::linear || m.kind == module_class::head;
-    if (!chosen[i]) {
-      if (is_linear || m.kind == module_class::router) {
-        about.linears.push_back({.name = m.name, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
-        ++plan.floats;
-      }
-      if (m.stacked && !unpacked.contains(tensor)) {
-        if (whole.insert(tensor).second) add_raw(tensor);
-        if (m.bias && whole.insert(m.bias->tensor).second) add_raw(m.bias->tensor);
-        continue;
-      }
-      const bool plain = !m.stacked && !m.weight.block_scale;
-      if (plain) add_raw(tensor);
-      else add_matrix_copy(m.name + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
-      if (m.bias)
-        m.stacked
-            ? add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, tensors[m.bias->tensor].info.dtype, tensors[m.bias->tensor].info.dtype)
-            : add_raw(m.bias->tensor);
-      continue;
-    }
-    const stage& s = r.stages[*chosen[i]];
-    auto encoding = std::visit([&](const auto& f) { return f.encode(m, s.scheme, options.follow); }, options.format);
-    if (!encoding) {
-      error e = std::move(encoding).error();
-      e.where = path_of(tensor);
-      found.push_back(std::move(e));
-      continue;
-    }
-    const tile t = encoding->spec.granularity;
-    if (t.rows == 1 && t.cols > 0 && m.cols % t.cols != 0) {
-      found.push_back({.where = path_of(tensor),
-                       .subject = m.name + ".weight",
-                       .problem = "in_features " + std::to_string(m.cols) + " is not a multiple of group_size " + std::to_string(t.cols),
-                       .remedy = "use a group size that divides it, or --ignore " + m.name});
-      continue;
-    }
-    work_item item{.name = m.name,
-                   .encoding = *std::move(encoding),
-                   .source = m.weight,
-                   .type = m.type,
-                   .rows = m.rows,
-                   .cols = m.cols,
-                   .raw = false,
-                   .slots = {},
-                   .observer = s.observer,
-                   .rounder = s.rounder};
-    for (const output_tensor& o : item.encoding->tensors)
-      add_slot(item, {m.name + o.name, o.type, o.shape, o.role}, item.encoding->quant_type, tensor);
-    if (t.rows == 1 && t.cols > 0) about.group_size = t.cols;
-    about.linears.push_back({.name = m.name, .quant_type = item.encoding->quant_type, .stage = *chosen[i], .listed_in_ignore = false});
-    const dtype bias_type = item.encoding->bias_type;
-    plan.items.push_back(std::move(item));
-    ++plan.quantized;
-    if (m.bias) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, tensors[m.bias->tensor].info.dtype, bias_type);
-  }
-  for (; other != layout.others.end(); ++other) add_raw(*other);
-  // A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.
-  if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr)
-    about.linears.push_back({.name = "lm_head", .quant_type = {}, .stage = 0, .listed_in_ignore = true});
-  if (layout.tied_embeddings && source.find("lm_head.weight") == nullptr &&
-      std::visit([](const auto& f) { return f.stores_tied_head; }, options.format))
-    for (const matrix_module& m : layout.matrices)
-      if (m.kind == module_class::embedding && m.name.ends_with("embed_tokens")) {
-        add_matrix_copy("lm_head.weight", m.weight, m.rows, m.cols, false, m.type, m.type);
-        break;
-      }
-  for (std::size_t i = 0; i < stages.size(); ++i)
-    for (std::size_t p = 0; p < r.stages[i].targets.size(); ++p)
-      if (!used[i].contains(p)) plan.warnings.push_back(r.stages[i].where + ": target \"" + r.stages[i].targets[p] + "\" matches no linear layer");
-  if (found.empty() && plan.quantized == 0)
-    found.push_back({.where = source.directory(),
-                     .problem = "no layer matches the recipe: nothing would be quantized",
-                     .remedy = "check targets and ignore; `qlib inspect` lists the layers"});
-  {
-    std::set<std::string> names;
-    for (const output_slot& s : plan.slots)
-      if (!names.insert(s.tensor.name).second)
-        found.push_back({.where = source.directory(),
-                         .subject = s.tensor.name,
-                         .problem = "would be written twice",
-                         .remedy = "the source holds stacked and separate experts of one layer"});
-  }
-  if (!found.empty()) return found;
-
-  const std::uint64_t limit =
-      options.part_bytes ? *options.part_bytes : std::visit([](const auto& f) { return f.default_part_bytes; }, options.format);
-  if (status s = detail::place_slots(plan, options.format, limit); !s) return {s.error()};
-  for (const output_slot& s : plan.slots) {
-    about.tensors.push_back({s.tensor.name, s.quant_type});
-    about.tensor_files.emplace_back(s.tensor.name, plan.files[s.file].name);
-    about.total_bytes += s.bytes;
-  }
-  plan.output_bytes = about.total_bytes;
-  plan.documents = std::visit([&](const auto& f) { return f.documents(about); }, options.format);
-  plan.fingerprint = detail::fingerprint_of(plan, source, options.follow);
-  out = std::move(plan);
-  return found;
+  return detail::planner{source, layout, r, options}.make(out);
 }
 
 }  // namespace qlib::inline v0

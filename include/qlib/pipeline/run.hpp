@@ -1,5 +1,6 @@
 /// Carries out a plan: one streaming pass over the source, chunk by chunk, in bounded memory.
 #pragma once
+#include <qlib/pipeline/calibration.hpp>
 #include <qlib/pipeline/plan.hpp>
 
 #include <cstdint>
@@ -39,6 +40,7 @@ struct run_options {
   std::string device = "cpu";                  ///< "cpu" or "cpu:<isa>": which kernels
   std::size_t threads = 1;
   bool resume = false, overwrite = false;
+  const calibration* found = nullptr;  ///< for plans with operands
   bool measure_error = false;   ///< dequantize what was written and compare: a second pass over the cached chunk
   bool discard_output = false;  ///< make all bytes and write none: how fast the machine quantizes
   std::function<void(const progress&)> on_progress = {};

@@ -23,6 +23,8 @@ struct quant_flags {
   std::vector<std::string> ignore{};
   std::string observer{}, rounder{};  ///< default minmax, rtn
   bool is_dynamic = false;
+  int act_method = 0;  ///< of static activations: 1 min-max (mean of samples), 2 histogram, 3 either by range score; 0: 3
+  bool pdmix = false, use_kvcache_quant = false;
 };
 
 /// The quant types that `recipe_from_flags` accepts, and those that exist but are not built yet.

@@ -11,15 +11,12 @@
 namespace qlib::inline v0 {
 
 QLIB_INLINE std::span<const std::string_view> built_quant_types() {
-  static constexpr std::array<std::string_view, 4> names{"w8a8_dynamic", "w8a16", "w4a16", "fp8_dynamic"};
+  static constexpr std::array<std::string_view, 8> names{"w8a8", "w8a8_dynamic", "w8a8_mix", "w8a8c8", "w8a16", "w4a16", "fp8", "fp8_dynamic"};
   return names;
 }
 
 QLIB_INLINE std::span<const std::string_view> unbuilt_quant_types() {
-  static constexpr std::array<std::string_view, 25> names{"w8a8",     "w8a8s",        "w8a8sc",    "w8a8c8",  "w8a8_mix",     "w8a8_mxfp8", "w4a8",
-                                                          "w4a8c8",   "w4a8_dynamic", "w4a8_mxfp", "w4a4",    "w4a4_dynamic", "w4a4_mxfp4", "w16a16s",
-                                                          "w16a16sc", "fp8",          "fp8_block", "mxfp8",   "mxfp4",        "nvfp4",      "nf4",
-                                                          "w8a8f8",   "w8a8c8f8",     "w4a4c8",    "w4a8c8f8"};
+  static constexpr std::array<std::string_view, 21> names{"w8a8s", "w8a8sc", "w8a8_mxfp8", "w4a8", "w4a8c8", "w4a8_dynamic", "w4a8_mxfp", "w4a4", "w4a4_dynamic", "w4a4_mxfp4", "w16a16s", "w16a16sc", "fp8_block", "mxfp8", "mxfp4", "nvfp4", "nf4", "w8a8f8", "w8a8c8f8", "w4a4c8", "w4a8c8f8"};
   return names;
 }
 
@@ -63,6 +60,7 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
     where = "--w_bit " + std::to_string(w) + " --a_bit " + std::to_string(a) + (flags.is_dynamic ? " --is_dynamic" : "");
   }
   if (type == "w8a8" && flags.is_dynamic) type = "w8a8_dynamic";
+  if (type == "w8a8" && flags.pdmix) type = "w8a8_mix";
 
   const auto built = built_quant_types(), unbuilt = unbuilt_quant_types();
   const std::string known = "known: " + detail::comma_list(built);
@@ -79,6 +77,12 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
       fail(where, std::string{flag} + " " + std::to_string(given) + " contradicts it: " + type + " has " + std::to_string(needed) + " bits",
            "remove " + std::string{flag} + ", or choose another --quant_type");
   };
+  const bool static_input = type == "w8a8" || type == "w8a8_mix" || type == "w8a8c8" || type == "fp8";
+  if (flags.act_method < 0 || flags.act_method > 3) fail("--act_method " + std::to_string(flags.act_method), "unknown", "use 1, 2 or 3");
+  else if (flags.act_method != 0 && !static_input)
+    fail(where, "--act_method contradicts it: " + type + " has no static activations", "remove --act_method");
+  if (flags.pdmix && type != "w8a8_mix") fail(where, "--pdmix contradicts it: pdmix is W8A8 with static and dynamic activations", "use w8a8 or w8a8_mix");
+  if (flags.is_dynamic && static_input) fail(where, "--is_dynamic contradicts it: the activations of " + type + " are static", "remove --is_dynamic");
   bits("--w_bit", flags.w_bit, w_bit);
   bits("--a_bit", flags.a_bit, weight_only ? 16 : 8);
   if (weight_only && flags.is_dynamic)
@@ -113,7 +117,18 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   };
   if (!contains(s.targets, "lm_head") && !contains(s.ignore, "lm_head")) s.ignore.push_back("lm_head");
 
-  s.scheme = find_preset(weight_only ? "W8A16" : type == "fp8_dynamic" ? "FP8_DYNAMIC" : "W8A8")->scheme;
+  s.scheme = find_preset(weight_only ? "W8A16" : type == "fp8_dynamic" ? "FP8_DYNAMIC" : type == "fp8" ? "FP8" : "W8A8")->scheme;
+  if (static_input && type != "fp8") {  // msModelSlim's: asymmetric, one scale a tensor
+    s.scheme.input_activations = quantization_args{};
+    s.scheme.input_activations->strategy = strategy::tensor;
+    s.scheme.input_activations->symmetric = false;
+    s.scheme.dynamic_prefill = type == "w8a8_mix";
+  }
+  if (static_input) {
+    if (flags.act_method == 1) s.input_observer = {"minmax", {{"running", "false"}}};
+    else if (flags.act_method == 2) s.input_observer = {"histogram", {}};
+    else s.input_observer = type == "fp8" ? policy_choice{"minmax", {}} : policy_choice{"auto_mixed", {}};
+  }
   quantization_args& weights = *s.scheme.weights;
   weights.num_bits = w_bit;
   weights.symmetric = flags.w_sym.value_or(true);
@@ -124,6 +139,13 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   recipe made;
   made.source = "flags";
   made.stages.push_back(std::move(s));
+  if (flags.use_kvcache_quant || type == "w8a8c8") {
+    attention_stage cache;
+    cache.name = cache.where = flags.use_kvcache_quant ? "--use_kvcache_quant" : where;
+    cache.targets = {"Attention"};
+    cache.args.strategy = strategy::channel;
+    made.attention.push_back(std::move(cache));
+  }
   out = std::move(made);
   return found;
 }

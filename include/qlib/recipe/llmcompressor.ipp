@@ -56,7 +56,7 @@ struct common_keys {
   std::vector<std::string> targets{"Linear"};
   std::optional<yaml_field> targets_field;
   std::vector<std::string> ignore;
-  std::string weight_observer;
+  std::string weight_observer, input_observer;
 };
 
 }  // namespace llmcompressor
@@ -142,9 +142,9 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
   } else {
     if (args.strategy == strategy::channel || args.strategy == strategy::block)
       in.fail(at, "activations cannot have strategy " + *strategy_name, "use token, tensor or group");
-    else if (!args.dynamic)
-      in.fail(dynamic ? *dynamic : map, "static activations need calibration, which is not built yet in this version",
-              "set dynamic: true" + std::string{args.strategy == strategy::token ? "" : " (usually with strategy: token)"});
+    else if (!args.dynamic && args.strategy != strategy::tensor)
+      in.fail(dynamic ? *dynamic : map, "static activations with strategy " + *strategy_name + " do not exist",
+              "use strategy: tensor, or set dynamic: true");
   }
 
   if (const auto f = in.get_set(map, "actorder"); f && !(f->is(yaml_type::scalar) && f->node->plain && lower_case(f->node->text) == "false"))
@@ -157,7 +157,7 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
       else if (*dtype != "torch.int8" && *dtype != "int8") in.fail(*f, "unknown zp_dtype '" + *dtype + "'", "known: torch.int8");
     }
   if (const auto f = in.get_set(map, "observer"))
-    if (const auto name = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}); name && weights) args.observer = *name;
+    if (const auto name = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}); name && (weights || !args.dynamic)) args.observer = *name;
   if (const auto f = in.get_set(map, "observer_kwargs")) in.expect_empty(*f, "these observers have no options");
   if (in.failures() != before) return std::nullopt;
   return args;
@@ -172,7 +172,7 @@ QLIB_INLINE scheme read_scheme(const yaml_reader& in, const yaml_field& map) {
   if (inputs) out.input_activations = read_quantization_args(in, *inputs, false);
   if (inputs && !weights) in.fail(*inputs, "activations without weights", "give weights, or set input_activations: null");
   if (const auto f = in.get_set(map, "output_activations"))
-    in.fail(*f, "output activations need calibration, which is not built yet in this version", "set output_activations: null");
+    in.fail(*f, "output activations are not built yet in this version", "set output_activations: null");
   if (const auto f = in.get_set(map, "format"))
     out.format = in.one_of(*f, {"format", llmcompressor::formats, llmcompressor::unbuilt_formats}).value_or("");
   return out;
@@ -186,6 +186,12 @@ QLIB_INLINE std::optional<scheme> read_preset(const yaml_reader& in, const yaml_
   return std::nullopt;
 }
 
+/// What LLM-Compressor calls `minmax` is, for activations, a moving average that begins with the first batch.
+QLIB_INLINE policy_choice input_observer_of(std::string_view name) {
+  if (name == "minmax") return {"moving_average", {}};
+  return {"minmax", {}};
+}
+
 /// The patterns of `field`, or of nothing, which is an error that names `owner`.
 QLIB_INLINE std::vector<std::string> read_targets(const yaml_reader& in, const yaml_field& owner, const std::optional<yaml_field>& field) {
   const std::size_t before = in.failures();
@@ -197,7 +203,11 @@ QLIB_INLINE std::vector<std::string> read_targets(const yaml_reader& in, const y
 QLIB_INLINE void add_stage(const yaml_reader& in, const llmcompressor::common_keys& keys, const yaml_field& at, std::string name,
                            std::vector<std::string> targets, qlib::scheme scheme, recipe& out) {
   if (scheme.weights && !keys.weight_observer.empty()) scheme.weights->observer = keys.weight_observer;
+  const bool is_static = scheme.input_activations && !scheme.input_activations->dynamic;
+  if (is_static && !keys.input_observer.empty()) scheme.input_activations->observer = keys.input_observer;
+  if (is_static && scheme.input_activations->observer.empty()) scheme.input_activations->observer = "minmax";
   stage s;
+  if (is_static) s.input_observer = input_observer_of(scheme.input_activations->observer);
   s.name = std::move(name);
   s.targets = std::move(targets);
   s.ignore = keys.ignore;
@@ -268,8 +278,20 @@ QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_fi
     if (const auto f = in.get_set(map, key)) (void)in.boolean(*f);
   if (const auto f = in.get_set(map, "actorder"))
     in.fail(*f, "actorder is part of GPTQ, which is not built yet in this version", "set actorder: null");
+  if (const auto f = in.get_set(map, "input_observer"))
+    keys.input_observer = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}).value_or("");
   if (const auto f = in.get_set(map, "kv_cache_scheme"))
-    in.fail(*f, "quantizing the KV cache needs calibration, which data-free runs do not have", "set kv_cache_scheme: null");
+    if (auto args = read_quantization_args(in, *f, false)) {
+      attention_stage s;
+      s.name = "kv_cache_scheme";
+      s.targets = {"Attention"};
+      s.where = in.where(f->line);
+      if (args->observer.empty()) args->observer = "minmax";
+      s.observer = s.value_observer = input_observer_of(args->observer);
+      s.args = *std::move(args);
+      if (s.args.dynamic) in.fail(*f, "a dynamic cache has no scales to store", "set dynamic: false");
+      else out.attention.push_back(std::move(s));
+    }
 
   const std::size_t first = out.stages.size(), before = in.failures();
   const auto scheme = in.get_set(map, "scheme"), groups = in.get_set(map, "config_groups");
@@ -277,7 +299,7 @@ QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_fi
     in.fail(*scheme, "scheme and config_groups (line " + std::to_string(groups->line) + ") exclude each other", "remove one of them");
   else if (scheme) read_scheme_key(in, *scheme, keys, out);
   else if (groups) read_config_groups(in, *groups, keys, out);
-  if (in.failures() == before && out.stages.size() == first)
+  if (in.failures() == before && out.stages.size() == first && out.attention.empty())
     in.fail(map, "nothing says what to quantize to", "give scheme, for example scheme: W8A8, or config_groups");
 
   const bool dynamic = std::any_of(out.stages.begin() + static_cast<std::ptrdiff_t>(first), out.stages.end(),

@@ -16,10 +16,8 @@ inline constexpr std::array<string_view, 3> document_keys{"apiversion", "metadat
 inline constexpr std::array<string_view, 5> metadata_keys{"config_id", "score", "label", "verified_model_types", "verified_tags"};
 inline constexpr std::array<string_view, 5> spec_keys{"runner", "prior", "process", "save", "dataset"};
 inline constexpr std::array<string_view, 4> runners{"auto", "layer_wise", "model_wise", "dp_layer_wise"};
-inline constexpr std::array<string_view, 2> processors{"linear_quant", "group"};
-inline constexpr std::array<string_view, 22> unbuilt_processors{"dynamic_cache",
-                                                                "fa3_quant",
-                                                                "autoround_quant",
+inline constexpr std::array<string_view, 4> processors{"linear_quant", "dynamic_cache", "fa3_quant", "group"};
+inline constexpr std::array<string_view, 20> unbuilt_processors{"autoround_quant",
                                                                 "smooth_quant",
                                                                 "iter_smooth",
                                                                 "flex_smooth_quant",
@@ -47,9 +45,9 @@ inline constexpr std::array<string_view, 4> dtypes{"float", "int8", "int4", "fp8
 inline constexpr std::array<string_view, 2> unbuilt_dtypes{"mxfp8", "mxfp4"};
 inline constexpr std::array<string_view, 8> scopes{"per_tensor", "per_channel", "per_group", "per_block",
                                                    "per_token",  "pd_mix",      "per_head",  "dual_scale"};
-inline constexpr std::array<string_view, 2> methods{"minmax", "none"};
-inline constexpr std::array<string_view, 8> unbuilt_methods{"ssz",       "gptq",        "autoround", "histogram",
-                                                            "mse_round", "fouroversix", "ceil_x",    "dualscale"};
+inline constexpr std::array<string_view, 3> methods{"minmax", "histogram", "none"};
+inline constexpr std::array<string_view, 7> unbuilt_methods{"ssz", "gptq", "autoround", "mse_round", "fouroversix", "ceil_x", "dualscale"};
+inline constexpr std::array<string_view, 2> aggregations{"max", "mean"};
 inline constexpr std::array<string_view, 2> savers{"ascendv1_saver", "compressed_tensors"};
 inline constexpr std::array<string_view, 1> unbuilt_savers{"mindie_format_saver"};
 inline constexpr std::array<string_view, 3> saver_keys{"type", "part_file_size", "ext"};
@@ -59,7 +57,8 @@ struct qconfig {
   std::string dtype = "float", scope = "per_tensor", method = "none";
   bool symmetric = true;
   std::size_t group_size = 0;
-  std::optional<yaml_field> field;  ///< none: left out
+  std::string aggregation = "max";  ///< of samples' ranges
+  std::optional<yaml_field> field{};  ///< none: left out
 };
 
 inline constexpr std::size_t max_stages = 10000, max_depth = 32;  // a few aliases of aliases could stand for more than fits in memory
@@ -87,7 +86,15 @@ QLIB_INLINE std::optional<modelslim::qconfig> read_qconfig(const yaml_reader& in
 
   const bool per_group = weight && out.scope == "per_group";
   const auto ext = in.get_set(map, "ext");
-  if (ext && !per_group) in.expect_empty(*ext, "ext has options only for weights with scope per_group (group_size)");
+  const bool observed = !weight && out.dtype != "float" && out.scope != "per_token";
+  if (ext && observed && in.expect(*ext, yaml_type::map)) {
+    constexpr std::array<std::string_view, 1> ext_keys{"aggregation_type"};
+    in.only_keys(*ext, ext_keys);
+    if (const auto f = in.get(*ext, "aggregation_type")) out.aggregation = in.one_of(*f, {"aggregation_type", known::aggregations}).value_or("");
+  } else if (ext && !per_group) {
+    in.expect_empty(*ext, "ext has options only for weights with scope per_group (group_size) and observed activations (aggregation_type)");
+  }
+  if (weight && out.method == "histogram") in.fail(map, "method histogram is for activations", "use minmax");
   if (per_group) {
     constexpr std::array<std::string_view, 1> ext_keys{"group_size"};
     std::optional<yaml_field> size;
@@ -129,10 +136,20 @@ QLIB_INLINE std::optional<scheme> combine(const yaml_reader& in, const modelslim
     return out;
   }
 
-  if (act.scope == "per_tensor" || act.scope == "pd_mix" || act.scope == "per_channel")
-    return refuse(act, "activations with scope " + act.scope + " need calibration, not built yet in this version",
-                  "known: act per_token, or dtype float with method none");
-  if (act.scope != "per_token") return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token");
+  if (act.scope == "per_tensor" || act.scope == "pd_mix") {
+    if (act.dtype != "int8" || weight.dtype != "int8")
+      return refuse(act, weight.dtype + " weights with static " + act.dtype + " activations do not exist in msModelSlim", "use int8 for both");
+    if (w.strategy != strategy::channel || !w.symmetric)
+      return refuse(weight, "static activations need symmetric per_channel weights", "set scope: per_channel, symmetric: true");
+    quantization_args a;
+    a.strategy = strategy::tensor;
+    a.symmetric = act.symmetric;
+    a.observer = act.method;
+    out.input_activations = a;
+    out.dynamic_prefill = act.scope == "pd_mix";
+    return out;
+  }
+  if (act.scope != "per_token") return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token, per_tensor, pd_mix");
   if (!act.symmetric) return refuse(act, "asymmetric per_token activations are not built yet in this version", "set symmetric: true");
   if (act.dtype == "int4" || (act.dtype == "int8" && weight.dtype == "int4"))
     return refuse(weight, "W4" + std::string{act.dtype == "int4" ? "A4" : "A8"} + " is not built yet in this version",
@@ -147,6 +164,47 @@ QLIB_INLINE std::optional<scheme> combine(const yaml_reader& in, const modelslim
   a.dynamic = true;
   out.input_activations = a;
   return out;
+}
+
+QLIB_INLINE policy_choice observer_of(const modelslim::qconfig& q) {
+  if (q.method == "histogram") return {"histogram", {{"upsample", "16"}}};
+  if (q.aggregation == "mean") return {"minmax", {{"running", "false"}}};
+  return {"minmax", {}};
+}
+
+/// dynamic_cache: keys and values, a scale a channel. fa3_quant: queries, keys and values, a scale a head.
+QLIB_INLINE void read_attention(const yaml_reader& in, const yaml_field& map, bool cache, recipe& out) {
+  in.only_keys(map, modelslim::linear_quant_keys);
+  attention_stage s;
+  s.name = map.path.substr(map.path.find('.') + 1) + (cache ? " dynamic_cache" : " fa3_quant");
+  s.where = in.where(map.line);
+  s.what = cache ? attention_stage::operands::cache : attention_stage::operands::attention;
+  s.syntax = pattern_syntax::glob;
+  s.targets = {"*"};
+  if (const auto f = in.get_set(map, "include"))
+    if (auto patterns = in.patterns(*f, s.syntax); !patterns.empty()) s.targets = std::move(patterns);
+  if (const auto f = in.get_set(map, "exclude")) s.ignore = in.patterns(*f, s.syntax);
+  modelslim::qconfig q{.dtype = "int8", .scope = cache ? "per_channel" : "per_head", .method = "minmax"};
+  if (const auto f = in.get_set(map, "qconfig")) {
+    const auto read = read_qconfig(in, *f, false);
+    if (!read) return;
+    q = *read;
+    const std::string_view scope = cache ? "per_channel" : "per_head";
+    if (q.dtype != "int8" || q.scope != scope || q.method == "histogram")
+      return in.fail(*f, "dtype " + q.dtype + ", scope " + q.scope + ", method " + q.method + " are not built yet in this version",
+                     "known: dtype int8, scope " + std::string{scope} + ", method minmax");
+    if (!cache && !q.symmetric) return in.fail(*f, "fa3_quant is symmetric", "set symmetric: true");
+  } else if (cache) {
+    return in.fail(map, "the key 'qconfig' is missing",
+                   "for example qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
+  }
+  s.args.symmetric = q.symmetric;
+  s.args.strategy = strategy::channel;
+  s.args.observer = "minmax";
+  // msModelSlim looks at the narrowest window that holds this part of a head's values.
+  s.observer = cache ? observer_of(q) : policy_choice{"recall_window", {{"ratio", "0.9999"}}};
+  if (cache) s.value_observer = s.observer;
+  out.attention.push_back(std::move(s));
 }
 
 QLIB_INLINE void read_linear_quant(const yaml_reader& in, const yaml_field& map, recipe& out) {
@@ -173,6 +231,7 @@ QLIB_INLINE void read_linear_quant(const yaml_reader& in, const yaml_field& map,
   if (!act || !weight) return;
   if (auto scheme = combine(in, *act, *weight)) {
     s.scheme = *std::move(scheme);
+    s.input_observer = observer_of(*act);
     out.stages.push_back(std::move(s));
   }
 }
@@ -182,7 +241,7 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
   if (depth > modelslim::max_depth) return in.fail(list, "groups are nested too deeply");
   for (const yaml_field& item : in.items(list)) {
     // Each error or stage is a step towards one of these limits, so that aliases cannot multiply without end.
-    if (out.stages.size() + in.failures() > modelslim::max_stages) return;
+    if (out.stages.size() + out.attention.size() + in.failures() > modelslim::max_stages) return;
     if (!in.expect(item, yaml_type::map)) continue;
     const auto type_field = in.get(item, "type");
     if (!type_field) {
@@ -190,10 +249,12 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
       continue;
     }
     const auto type = in.one_of(
-        *type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors, "not built yet in this version: it needs calibration"});
+        *type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors, "not built yet in this version"});
     if (!type) continue;
     if (*type == "linear_quant") {
       read_linear_quant(in, item, out);
+    } else if (*type == "dynamic_cache" || *type == "fa3_quant") {
+      read_attention(in, item, *type == "dynamic_cache", out);
     } else {
       in.only_keys(item, modelslim::group_keys);
       const auto configs = in.get_set(item, "configs");
@@ -246,7 +307,7 @@ QLIB_INLINE void read_modelslim(const yaml_reader& in, const yaml_field& documen
   const std::size_t before = in.failures();
   if (const auto f = in.get_set(*spec, "process")) read_processors(in, *f, 0, out);
   if (out.stages.size() + in.failures() > known::max_stages) in.fail(*spec, "more than " + std::to_string(known::max_stages) + " processors");
-  else if (out.stages.empty() && in.failures() == before)
+  else if (out.stages.empty() && out.attention.empty() && in.failures() == before)
     in.fail(*spec, "process is empty: nothing would be quantized", "known processors: " + comma_list(known::processors));
 }
 

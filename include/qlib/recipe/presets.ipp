@@ -38,6 +38,10 @@ QLIB_INLINE std::vector<preset> make_presets() {
   grouped.num_bits = 4;
   grouped.symmetric = false;
   all.push_back({"W4A16_ASYM", {grouped, std::nullopt, {}}});
+  quantization_args fp8_tensor = fp8_channel;
+  fp8_tensor.strategy = strategy::tensor;
+  fp8_tensor.observer = "static_minmax";
+  all.push_back({"FP8", {fp8_tensor, fp8_tensor, {}}});
   all.push_back({"FP8_DYNAMIC", {fp8_channel, fp8_token, {}}});
   all.push_back({"FP8_BLOCK", {fp8_block, fp8_group, {}}});
   all.push_back({"UNQUANTIZED", {}});
@@ -59,8 +63,8 @@ QLIB_INLINE const preset* find_preset(std::string_view name) {
 }
 
 QLIB_INLINE std::span<const std::string_view> unbuilt_presets() {
-  static constexpr std::array<std::string_view, 17> names{"W2A8",   "W3A8", "W4A8",     "W5A8",  "W6A8",     "W7A8",  "W2A4",     "W3A4", "W4A4",
-                                                          "W4AFP8", "FP8",  "NVFP4A16", "NVFP4", "MXFP4A16", "MXFP4", "MXFP8A16", "MXFP8"};
+  static constexpr std::array<std::string_view, 16> names{"W2A8",   "W3A8", "W4A8",     "W5A8",  "W6A8",     "W7A8",  "W2A4",     "W3A4", "W4A4",
+                                                          "W4AFP8", "NVFP4A16", "NVFP4", "MXFP4A16", "MXFP4", "MXFP8A16", "MXFP8"};
   return names;
 }
 

@@ -29,7 +29,8 @@ struct quantization_args {
 /// What a linear layer becomes. Without `weights` it stays float.
 struct scheme {
   std::optional<quantization_args> weights, input_activations;
-  std::string format;  ///< compressed-tensors' container ("pack-quantized", ...); empty: inferred
+  bool dynamic_prefill = false;  ///< msModelSlim's pd_mix: static inputs while decoding, dynamic per token while prefilling
+  std::string format{};  ///< compressed-tensors' container ("pack-quantized", ...); empty: inferred
   friend bool operator==(const scheme&, const scheme&) = default;
 };
 
@@ -55,7 +56,24 @@ struct stage {
   qlib::scheme scheme;
   policy_choice observer{"minmax", {}};
   policy_choice rounder{"rtn", {}};
-  std::string where;  ///< file and line, for errors
+  policy_choice input_observer{"minmax", {}};  ///< of static input_activations
+  std::string where;                           ///< file and line, for errors
+};
+
+/// One step of a recipe about attention: keys and values are kept quantized, or attention itself computes on codes.
+struct attention_stage {
+  enum class operands {
+    cache,      ///< keys and values (compressed-tensors' kv_cache_scheme, msModelSlim's dynamic_cache)
+    attention,  ///< queries, keys and values, a scale a head (msModelSlim's fa3_quant)
+  };
+  std::string name;
+  operands what = operands::cache;
+  pattern_syntax syntax = pattern_syntax::compressed_tensors;
+  std::vector<std::string> targets;  ///< of attention modules; with globs also of their k_proj and v_proj
+  std::vector<std::string> ignore;
+  quantization_args args;
+  policy_choice observer{"minmax", {}}, value_observer{"minmax", {}};  ///< of queries and keys, and of values
+  std::string where;
 };
 
 /// How the result is stored.
@@ -67,6 +85,7 @@ struct save_options {
 
 struct recipe {
   std::vector<stage> stages;
+  std::vector<attention_stage> attention;
   save_options save;
   std::string source;  ///< "modelslim_v1", "llmcompressor" or "flags"
 };

@@ -7,6 +7,7 @@ namespace qlib::inline v0 {
 struct rtn_rounder {
   static constexpr std::string_view name = "rtn";
   static constexpr qlib::needs needs = qlib::needs::nothing;
+  static constexpr bool element_wise = true;  ///< a code depends on its weight and tile alone: `round` is the backend's quantize
   using options = no_options;
 
   explicit rtn_rounder(options = {}) {}

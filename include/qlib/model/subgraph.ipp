@@ -1,0 +1,123 @@
+#pragma once
+#include <qlib/model/subgraph.hpp>
+
+#include <utility>
+
+namespace qlib::inline v0 {
+
+namespace detail {
+
+class subgraph_list {
+ public:
+  subgraph_list(const model_description& model, const layer_description& layer, const parameter_source& source)
+      : model_{model}, layer_{layer}, source_{source} {}
+
+  std::string full(const std::string& below) const { return layer_.prefix + below; }
+
+  std::size_t columns(const std::string& module) const {
+    const auto shape = source_.shape(full(module) + ".weight");
+    return shape && shape->size() == 2 ? (*shape)[1] : 0;
+  }
+
+  void norm(const std::string& norm, std::size_t width, std::vector<std::string> targets, bool may_be_one_plus = true) {
+    if (norm.empty()) return;
+    for (std::string& t : targets) t = full(t);
+    out.push_back({.kind = subgraph_kind::norm_linear,
+                   .source = full(norm),
+                   .targets = std::move(targets),
+                   .channels = {0, width, 1, width},
+                   .one_plus = may_be_one_plus && model_.gain == norm_gain::one_plus_weight});
+  }
+
+  void up_down(const std::string& up, const std::string& down, bool fused, activation_function f) {
+    if (f == activation_function::clamped_swiglu) return;
+    const std::size_t width = columns(down);
+    out.push_back({.kind = subgraph_kind::up_down, .source = full(up), .targets = {full(down)}, .channels = {fused ? width : 0, width, 1, width}});
+  }
+
+  std::vector<subgraph> out;
+
+ private:
+  const model_description& model_;
+  const layer_description& layer_;
+  const parameter_source& source_;
+};
+
+inline void attention_subgraphs(const model_description& model, subgraph_list& list) {
+  const attention_description& a = model.attention;
+  if (a.latent) {
+    const latent_attention& l = *a.latent;
+    std::vector<std::string> readers{l.query_rank ? "self_attn.q_a_proj" : "self_attn.q_proj", "self_attn.kv_a_proj_with_mqa"};
+    if (l.indexer)
+      for (const char* n : {"self_attn.indexer.wk", "self_attn.indexer.weights_proj"}) readers.push_back(n);
+    list.norm(model.input_norm, model.hidden_size, readers);
+    if (l.query_rank) {
+      std::vector<std::string> q{"self_attn.q_b_proj"};
+      if (l.indexer) q.push_back("self_attn.indexer.wq_b");
+      list.norm("self_attn.q_a_layernorm", l.query_rank, q, false);
+    }
+    list.norm("self_attn.kv_a_layernorm", l.kv_rank, {"self_attn.kv_b_proj"}, false);
+    list.out.push_back({.kind = subgraph_kind::ov,
+                        .source = list.full("self_attn.kv_b_proj"),
+                        .targets = {list.full(a.output)},
+                        .channels = {l.nope_dim, a.value_dim, a.heads, l.nope_dim + a.value_dim}});
+    return;
+  }
+  const std::size_t d = a.head_dim, group = a.heads / a.kv_heads;
+  row_runs values{0, a.kv_heads * d, 1, a.kv_heads * d};
+  if (a.rows == fused_rows::concatenated) values.first = (a.heads + a.kv_heads) * d;
+  if (a.rows == fused_rows::grouped) values = {(group + 1) * d, d, a.kv_heads, (group + 2) * d};
+  if (a.fused.empty()) list.norm(model.input_norm, model.hidden_size, {a.query, a.key, a.value});
+  else list.norm(model.input_norm, model.hidden_size, {a.fused});
+  list.out.push_back({.kind = subgraph_kind::ov,
+                      .source = list.full(a.fused.empty() ? a.value : a.fused),
+                      .targets = {list.full(a.output)},
+                      .channels = values,
+                      .repeats = group,
+                      .repeat_width = d});
+}
+
+}  // namespace detail
+
+QLIB_INLINE std::vector<subgraph> subgraphs(const model_description& model, std::size_t layer, const parameter_source& source) {
+  const layer_description& l = model.layers[layer];
+  detail::subgraph_list list{model, l, source};
+  if (l.delta_net) {
+    std::vector<std::string> readers;
+    if (model.delta_net.split)
+      for (const char* part : {"qkv", "z", "b", "a"}) readers.push_back(std::string("linear_attn.in_proj_") + part);
+    else
+      for (const char* part : {"qkvz", "ba"}) readers.push_back(std::string("linear_attn.in_proj_") + part);
+    list.norm(model.input_norm, model.hidden_size, readers);
+  } else {
+    detail::attention_subgraphs(model, list);
+  }
+  if (!l.experts) {
+    const feed_forward_description& f = model.feed_forward;
+    if (f.fused.empty()) list.norm(model.feed_forward_norm, model.hidden_size, {f.gate, f.up});
+    else list.norm(model.feed_forward_norm, model.hidden_size, {f.fused});
+    list.up_down(f.fused.empty() ? f.up : f.fused, f.down, !f.fused.empty(), f.activation);
+    return std::move(list.out);
+  }
+  const experts_description& e = model.experts;
+  std::vector<std::string> readers{e.router};
+  if (!e.shared_gate.empty()) readers.push_back(e.shared_gate);
+  if (!e.shared.empty()) {
+    readers.push_back(e.shared + "gate_proj");
+    readers.push_back(e.shared + "up_proj");
+  }
+  for (std::size_t i = 0; i < e.routing.experts; ++i) {
+    const std::string prefix = numbered(e.expert, i);
+    readers.push_back(prefix + e.gate);
+    readers.push_back(prefix + e.up);
+  }
+  list.norm(model.feed_forward_norm, model.hidden_size, readers);
+  if (!e.shared.empty()) list.up_down(e.shared + "up_proj", e.shared + "down_proj", false, model.feed_forward.activation);
+  for (std::size_t i = 0; i < e.routing.experts; ++i) {
+    const std::string prefix = numbered(e.expert, i);
+    list.up_down(prefix + e.up, prefix + e.down, false, e.activation);
+  }
+  return std::move(list.out);
+}
+
+}  // namespace qlib::inline v0

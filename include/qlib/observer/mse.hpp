@@ -1,0 +1,123 @@
+#pragma once
+#include <qlib/concepts.hpp>
+#include <qlib/observer/merge_law.hpp>
+#include <qlib/observer/sample_history.hpp>
+#include <qlib/observer/tile_views.hpp>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+struct mse_options {
+  quant_spec spec{.rule = scale_rule::compressed_tensors};  ///< what the range is for; its granularity is not looked at
+  int grid = 100;
+  double maxshrink = 0.2;
+  int patience = 0;
+  double norm = 2.4;
+  double expand = 1.0;
+  double averaging_constant = 0.01;
+
+  static constexpr auto fields() {
+    return std::tuple{field{"grid", &mse_options::grid, "shrinking steps in the whole range"},
+                      field{"maxshrink", &mse_options::maxshrink, "share of the range that shrinking may take off, below 1"},
+                      field{"patience", &mse_options::patience, "stop after so many steps that improved no tile of the sample; 0: never"},
+                      field{"norm", &mse_options::norm, "exponent of the error of a value"},
+                      field{"expand", &mse_options::expand, "the range is searched from this multiple of the extremes"},
+                      field{"averaging_constant", &mse_options::averaging_constant, "weight of each sample after the first"}};
+  }
+};
+
+/// The multiple of each tile's extremes whose quantization error, sum of |x^ - x|^norm, is the smallest.
+///
+/// LLM-Compressor's `mse` (moving average over samples) and, fed once as weights are, its `memoryless_mse`: candidates are (1 - i / grid) times
+/// both extremes, i = 0 ... int(maxshrink * grid) - 1, and a later one wins only if it is strictly better. Errors are summed in f64, where the
+/// original sums in the weight's dtype. Its `patience` is 5 and counts over the whole tensor; here it is off, so that a matrix may come in strips.
+/// Cost: 20 quantizations and powers of each value; memory: 5 bytes an element of one tile.
+class mse_observer {
+ public:
+  static constexpr std::string_view name = "mse";
+  static constexpr merge_law law = merge_law::sequence;
+  using options = mse_options;
+
+  explicit mse_observer(options o = {}) : options_{o} { options_.spec.granularity = tile::per_tensor(); }
+
+  void reset(tile t, grid g) {
+    tile_ = t;
+    history_.reset(g.tiles());
+    ranges_.assign(g.tiles(), range::empty());
+  }
+
+  /// x: [rows, cols], one sample.
+  template <class B, class T>
+  void observe(const B& backend, matrix_view<const T> x) {
+    if (x.size() == 0) return;
+    const std::span<range> best = history_.append();
+    backend.ranges(x, tile_, best);
+    search(backend, x, best);
+    for (std::size_t i = 0; i < ranges_.size(); ++i)
+      ranges_[i] = history_.samples() == 1 ? best[i] : sample_history::advanced(ranges_[i], best[i], options_.averaging_constant);
+  }
+
+  /// `later` saw the samples that come next.
+  void merge(const mse_observer& later) {
+    history_.append(later.history_);
+    history_.moving_average(options_.averaging_constant, ranges_);
+  }
+
+  std::span<const range> ranges() const { return ranges_; }
+
+ private:
+  /// Replaces extremes by the best candidate.
+  template <class B, class T>
+  void search(const B& backend, matrix_view<const T> x, std::span<range> seen) {
+    extremes_.assign(seen.begin(), seen.end());
+    errors_.assign(seen.size(), std::numeric_limits<double>::infinity());
+    const int steps = static_cast<int>(options_.maxshrink * options_.grid);
+    for (int i = 0, idle = 0; i < steps && (options_.patience == 0 || idle < options_.patience); ++i, ++idle) {
+      const float p = static_cast<float>(1 - static_cast<double>(i) / options_.grid), expand = static_cast<float>(options_.expand);
+      for_each_tile(x, tile_, [&](std::size_t t, matrix_view<const T> part) {
+        if (!extremes_[t].defined()) return;
+        const range candidate{p * (expand * extremes_[t].min), p * (expand * extremes_[t].max)};
+        const double e = error_of(backend, part, candidate);
+        if (!(e < errors_[t])) return;
+        errors_[t] = e;
+        seen[t] = candidate;
+        idle = -1;
+      });
+    }
+  }
+
+  template <class B, class T>
+  double error_of(const B& backend, matrix_view<const T> x, range candidate) {
+    const scale_and_zero q = solve_qparams(candidate, options_.spec);
+    const bool zeros = !options_.spec.symmetric && options_.spec.type == number::integer;
+    const const_qparams_view params{{1, 1}, {&q.scale, 1}, {&q.zero_point, zeros ? 1u : 0u}};
+    codes_.resize(x.size());
+    values_.resize(x.size());
+    const matrix_view<std::int8_t> codes{codes_.data(), x.rows(), x.cols()};
+    backend.quantize(x, options_.spec, params, codes);
+    backend.dequantize(codes, options_.spec, params, matrix_view<float>{values_.data(), x.rows(), x.cols()});
+    double sum = 0;
+    const float norm = static_cast<float>(options_.norm);
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t c = 0; c < x.cols(); ++c) {
+        const float e = std::fabs(values_[r * x.cols() + c] - to_float(x(r, c)));
+        sum += norm == 2.0f ? static_cast<double>(e) * e : static_cast<double>(std::pow(e, norm));
+      }
+    return sum;
+  }
+
+  options options_;
+  tile tile_;
+  sample_history history_;
+  std::vector<range> ranges_;
+  std::vector<range> extremes_;  // these four are kept for their memory only
+  std::vector<double> errors_;
+  std::vector<std::int8_t> codes_;
+  std::vector<float> values_;
+};
+static_assert(Observer<mse_observer>);
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,50 @@
+/// The calibration pass: runs the float model over samples, and finds what a plan asks for.
+#pragma once
+#include <qlib/model/decoder.hpp>
+#include <qlib/pipeline/calibration.hpp>
+#include <qlib/pipeline/plan.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+struct calibration_progress {
+  std::size_t layers_done = 0, layers = 0;
+  double work_done = 0;  ///< part of all floating-point operations, 0 to 1
+};
+
+struct calibrate_options {
+  /// Experts that saw fewer tokens are named in the warnings.
+  std::size_t few_tokens = 16;
+  std::function<void(const calibration_progress&)> on_progress = {};
+};
+
+/// Observes every operand of `plan.operands` over `samples` of token ids, layer by layer in one pass: the residual stream of all samples
+/// is one buffer [tokens, hidden_size] of f32, updated in place, and each layer's weights are resident while it runs.
+///
+/// Linears that read the same rows share one observer. An operand of an expert that no token reached takes the joined range of the
+/// layer's other experts, and a warning says so. The result does not depend on the number of threads. Errors: activations that become NaN or
+/// infinite (names layer, sample, channel), ids outside of the vocabulary, an operand that the model never computed.
+result<calibration> calibrate(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
+                              const calibrate_options& options = {});
+
+/// The linears whose inputs have the highest range scores, highest first, at most `count`: what msModelSlim's `disable_level` keeps float.
+/// Linears with the same score (they read the same rows) keep model order.
+std::vector<std::string> layers_by_range_score(const quantization_plan& plan, const calibration& found, std::size_t count);
+
+/// What was found for `from`, in the order of `to`, whose operands are among those of `from`.
+calibration for_plan(const calibration& found, const quantization_plan& from, const quantization_plan& to);
+
+/// Most memory that it takes, in bytes.
+std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan,
+                                          std::span<const std::vector<std::int32_t>> samples);
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/pipeline/calibrate.ipp>
+#endif

@@ -1,0 +1,194 @@
+#pragma once
+#include <qlib/io/file.hpp>
+#include <qlib/io/utf8.hpp>
+#include <qlib/tokenizer/byte_alphabet.hpp>
+#include <qlib/tokenizer/piece_cache.hpp>
+#include <qlib/tokenizer/tokenizer.hpp>
+#include <qlib/tokenizer/tokenizer_json.hpp>
+
+#include <mutex>
+#include <utility>
+
+#include <sys/stat.h>
+
+namespace qlib::inline v0 {
+
+/// What one call of `encode` needs, kept for the next call.
+struct tokenizer::workspace {
+  text::regex_scratch regex;
+  text::piece_cache cache;
+  text::bpe::scratch bpe;
+  text::unigram::scratch unigram;
+  std::vector<text::segment> raw, normal;
+  text::pieces pieces;
+  std::string bytes;
+};
+
+/// As many as threads encode at the same time. A thread has one for itself, so that there is one lock a call.
+struct tokenizer::workspaces {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<workspace>> idle;
+
+  class lease {
+   public:
+    explicit lease(workspaces& all) : all_{all} {
+      const std::lock_guard lock{all_.mutex};
+      if (all_.idle.empty()) return;
+      work_ = std::move(all_.idle.back());
+      all_.idle.pop_back();
+    }
+    ~lease() {
+      if (!work_) return;
+      const std::lock_guard lock{all_.mutex};
+      all_.idle.push_back(std::move(work_));
+    }
+    lease(const lease&) = delete;
+    lease& operator=(const lease&) = delete;
+    workspace& operator*() {
+      if (!work_) work_ = std::make_unique<workspace>();
+      return *work_;
+    }
+
+   private:
+    workspaces& all_;
+    std::unique_ptr<workspace> work_;
+  };
+};
+
+QLIB_INLINE tokenizer::tokenizer() : parts_{std::make_shared<text::tokenizer_parts>()}, workspaces_{std::make_shared<workspaces>()} {}
+
+QLIB_INLINE result<tokenizer> tokenizer::load(const std::string& path) {
+  struct stat info {};
+  std::string file = path, config_file;
+  if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    file = path + (path.ends_with('/') ? "" : "/") + "tokenizer.json";
+    config_file = path + (path.ends_with('/') ? "" : "/") + "tokenizer_config.json";
+  }
+  if (::stat(file.c_str(), &info) != 0) {
+    const bool directory = !config_file.empty();
+    return error{error_kind::invalid_input,
+                 file,
+                 {},
+                 "there is no such file",
+                 directory ? "download the checkpoint's tokenizer.json, or pass token ids with --calib_ids" : "check the path"};
+  }
+  const auto json = read_text_file(file);
+  if (!json) return json.error();
+  std::string config;
+  if (!config_file.empty() && ::stat(config_file.c_str(), &info) == 0) {
+    auto read = read_text_file(config_file);
+    if (!read) return read.error();
+    config = *std::move(read);
+  }
+  return parse(*json, config, file);
+}
+
+QLIB_INLINE result<tokenizer> tokenizer::parse(std::string_view tokenizer_json, std::string_view config_json, const std::string& where) {
+  auto parts = text::read_tokenizer_json(tokenizer_json, where);
+  if (!parts) return std::move(parts).error();
+  if (!config_json.empty()) {
+    const std::size_t slash = where.rfind('/');
+    const std::string beside = (slash == where.npos ? "" : where.substr(0, slash + 1)) + "tokenizer_config.json";
+    if (status s = text::apply_tokenizer_config(config_json, beside, *parts); !s) return std::move(s).error();
+  }
+  tokenizer made;
+  made.parts_ = std::make_shared<text::tokenizer_parts>(*std::move(parts));
+  return made;
+}
+
+namespace text::detail {
+
+/// Appends the ids of the pieces of `work.pieces`.
+template <class Work>
+void encode_pieces(const tokenizer_parts& parts, Work& work, std::vector<token_id>& out) {
+  for (const extent part : work.pieces.parts) {
+    std::string_view piece = std::string_view{work.pieces.text}.substr(part.begin, part.size());
+    if (parts.maps_in_stages) {
+      from_byte_alphabet(piece, work.bytes);
+      piece = work.bytes;
+    }
+    const bool cached = piece.size() <= piece_cache::longest_piece;
+    std::size_t place = 0;
+    if (cached) {
+      place = work.cache.place_of(piece);
+      if (const auto ids = work.cache.ids_at(place); !ids.empty()) {
+        out.insert(out.end(), ids.begin(), ids.end());
+        continue;
+      }
+    }
+    const std::size_t first = out.size();
+    if (const auto* m = std::get_if<bpe>(&parts.model)) m->encode(piece, parts.words, work.bpe, out);
+    else if (const auto* u = std::get_if<unigram>(&parts.model)) u->encode(piece, work.unigram, out);
+    else std::get<word_piece>(parts.model).encode(piece, parts.words, out);
+    if (cached) work.cache.store(place, piece, std::span{out}.subspan(first));
+  }
+}
+
+}  // namespace text::detail
+
+QLIB_INLINE result<std::vector<std::int32_t>> tokenizer::encode(std::string_view text, bool add_special) const {
+  std::string repaired;
+  if (first_invalid_utf8(text)) text = repaired = text::valid_utf8(text);
+  workspaces::lease lease{*workspaces_};
+  workspace& work = *lease;
+  const text::tokenizer_parts& parts = *parts_;
+  std::vector<std::int32_t> out;
+  if (add_special) out = parts.prefix;
+  work.raw.clear();
+  parts.raw_tokens.split(text, work.raw);
+  for (const text::segment& segment : work.raw) {
+    if (segment.id != text::no_token) {
+      out.push_back(segment.id);
+      continue;
+    }
+    const std::string normal = text::normalized(std::string{text.substr(segment.part.begin, segment.part.size())}, parts.normalizer, work.regex);
+    work.normal.clear();
+    parts.normalized_tokens.split(normal, work.normal);
+    for (const text::segment& inner : work.normal) {
+      if (inner.id != text::no_token) {
+        out.push_back(inner.id);
+        continue;
+      }
+      work.pieces.text.assign(normal, inner.part.begin, inner.part.size());
+      text::split_into_pieces(work.pieces, segment.part.begin == 0 && inner.part.begin == 0, parts.stages, work.regex);
+      text::detail::encode_pieces(parts, work, out);
+    }
+  }
+  if (add_special) out.insert(out.end(), parts.suffix.begin(), parts.suffix.end());
+  if (!work.regex.failure().empty()) {
+    const std::string problem = "a regular expression of the tokenizer was given up: " + work.regex.failure();
+    work.regex.forget_failure();
+    return error{error_kind::invalid_input, {}, {}, problem, "cut the text into smaller ones"};
+  }
+  return out;
+}
+
+QLIB_INLINE result<std::string> tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  if (!parts_->decoder_problem.empty()) return error{error_kind::invalid_input, {}, {}, parts_->decoder_problem, {}};
+  std::vector<bool> special(skip_special ? parts_->size() : 0);
+  if (skip_special)
+    for (const text::added_token& t : parts_->added) special[static_cast<std::size_t>(t.id)] = t.special;
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const std::int32_t id : ids) {
+    if (id < 0 || static_cast<std::size_t>(id) >= parts_->size() || (skip_special && special[static_cast<std::size_t>(id)])) continue;
+    tokens.push_back(parts_->content_of(id));
+  }
+  workspaces::lease lease{*workspaces_};
+  return text::decoded(std::move(tokens), parts_->decoder, (*lease).regex);
+}
+
+QLIB_INLINE std::size_t tokenizer::vocab_size() const { return parts_->size(); }
+
+QLIB_INLINE std::optional<std::int32_t> tokenizer::id_of(std::string_view token) const {
+  const text::token_id id = parts_->id_of(token);
+  return id == text::no_token ? std::nullopt : std::optional{id};
+}
+
+QLIB_INLINE std::string tokenizer::token_of(std::int32_t id) const { return id < 0 ? std::string{} : parts_->content_of(id); }
+
+QLIB_INLINE std::span<const std::int32_t> tokenizer::prefix() const { return parts_->prefix; }
+QLIB_INLINE std::span<const std::int32_t> tokenizer::suffix() const { return parts_->suffix; }
+QLIB_INLINE bool tokenizer::has_chat_template() const { return parts_->has_chat_template; }
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,61 @@
+/// From tokenizer.json and tokenizer_config.json to the parts that do the work.
+#pragma once
+#include <qlib/core/status.hpp>
+#include <qlib/tokenizer/added_tokens.hpp>
+#include <qlib/tokenizer/bpe.hpp>
+#include <qlib/tokenizer/pre_tokenizer.hpp>
+#include <qlib/tokenizer/token_decoder.hpp>
+#include <qlib/tokenizer/unigram.hpp>
+#include <qlib/tokenizer/word_piece.hpp>
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace qlib::inline v0 {
+namespace text {
+
+/// Everything that a tokenizer is made of. Immutable once read.
+struct tokenizer_parts {
+  std::vector<added_token> added;
+  vocabulary added_words;  ///< the contents of `added`
+  added_token_finder raw_tokens, normalized_tokens;
+  std::vector<normalizer_step> normalizer;
+  std::vector<pre_tokenizer_stage> stages;
+  bool byte_level = false;        ///< pieces are written in the byte alphabet, and `words` holds bytes
+  bool maps_in_stages = false;    ///< a stage follows the byte alphabet, so pieces arrive in it
+  bool byte_level_alone = false;  ///< the pre-tokenizer is one ByteLevel
+  vocabulary words;
+  vocabulary other_words;  ///< tokens that are not of the byte alphabet: no piece can equal them
+  std::variant<bpe, unigram, word_piece> model;
+  std::vector<token_id> prefix, suffix;  ///< what the post-processor puts around a text
+  std::vector<decoder_step> decoder;
+  std::string decoder_problem;  ///< why ids cannot become text again; encoding works
+  token_id bos = no_token, eos = no_token;
+  bool has_chat_template = false;
+
+  /// The id of a token as tokenizer.json writes it.
+  token_id id_of(std::string_view content) const;
+  /// The token as tokenizer.json writes it; empty when there is no such id.
+  std::string content_of(token_id id) const;
+  /// One more than the largest id.
+  std::size_t size() const;
+};
+
+/// `where` is the file, for the error. The error names what is not supported, by its type in tokenizer.json.
+result<tokenizer_parts> read_tokenizer_json(std::string_view json, const std::string& where);
+
+/// What tokenizer_config.json changes: `add_bos_token`, `add_eos_token`, the prefix space of GPT-2's kind, and what the special tokens are.
+///
+/// transformers 4.57 is followed: true adds the token where the post-processor does not; false takes it away for the Llama and Gemma classes,
+/// which make their post-processor from these flags; special tokens that tokenizer.json lacks are added; a pre-tokenizer that is ByteLevel alone gets
+/// `add_prefix_space`, false when absent.
+status apply_tokenizer_config(std::string_view json, const std::string& where, tokenizer_parts& parts);
+
+}  // namespace text
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/tokenizer/tokenizer_json.ipp>
+#endif

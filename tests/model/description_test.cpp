@@ -1,0 +1,101 @@
+#include "golden_family.hpp"
+
+#include <nlohmann/json.hpp>
+
+using namespace qlib_test;
+
+namespace {
+
+const char* const llama = R"({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100})";
+
+qlib::model_description describe(const nlohmann::json& config) {
+  qlib::model_description out;
+  const qlib::errors found = qlib::read_model_description(config.dump(), "config.json", out);
+  CHECK_MESSAGE(found.empty(), text_of(found));
+  return out;
+}
+
+nlohmann::json with(const char* base, const char* more) {
+  nlohmann::json config = nlohmann::json::parse(base);
+  config.update(nlohmann::json::parse(more));
+  return config;
+}
+
+std::string complaints(const nlohmann::json& config) {
+  qlib::model_description out;
+  return text_of(qlib::read_model_description(config.dump(), "config.json", out));
+}
+
+}  // namespace
+
+TEST_CASE("keys that config.json leaves out have the values of transformers") {
+  const qlib::model_description m = describe(nlohmann::json::parse(llama));
+  CHECK(m.eps == 1e-6f);
+  CHECK(!m.tied);
+  CHECK(m.attention.kv_heads == 4);
+  CHECK(m.attention.head_dim == 16);
+  CHECK(m.attention.ropes[0].theta == 10000);
+  CHECK(describe(with(llama, R"({"model_type": "gemma2"})")).tied);
+  CHECK(describe(with(llama, R"({"model_type": "qwen3"})")).attention.head_dim == 128);
+  CHECK(describe(with(llama, R"({"model_type": "mistral"})")).layers[1].window == 4096);
+  CHECK(describe(with(llama, R"({"model_type": "mistral", "sliding_window": null})")).layers[1].window == 0);
+  CHECK(describe(with(llama, R"({"model_type": "qwen2", "sliding_window": 8})")).layers[1].window == 0);
+  CHECK(describe(with(llama, R"({"model_type": "glm4"})")).attention.ropes[0].dim == 64);
+  CHECK(describe(with(llama, R"({"model_type": "gpt_oss", "num_local_experts": 8})")).attention.ropes[0].kind == qlib::rope_kind::yarn);
+}
+
+TEST_CASE("an explicit null is a value: no query compression, though the class default is 1536") {
+  const char* more = R"({"model_type": "deepseek_v3", "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
+                         "n_routed_experts": 16, "num_experts_per_tok": 2})";
+  CHECK(describe(with(llama, more)).attention.latent->query_rank == 1536);
+  nlohmann::json config = with(llama, more);
+  config["q_lora_rank"] = nullptr;
+  CHECK(describe(config).attention.latent->query_rank == 0);
+}
+
+TEST_CASE("rope_parameters say the same as rope_theta and rope_scaling") {
+  const qlib::model_description m = describe(with(llama, R"({"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}})"));
+  CHECK(m.attention.ropes[0].kind == qlib::rope_kind::linear);
+  CHECK(m.attention.ropes[0].theta == 5e5);
+  CHECK(describe(with(llama, R"({"model_type": "qwen3_next", "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "num_experts": 16, "head_dim": 32, "rope_parameters": {"partial_rotary_factor": 0.5}})"))
+            .attention.ropes[0]
+            .dim == 16);
+}
+
+TEST_CASE("an unknown model_type is refused with the known ones") {
+  const std::string text = complaints(with(llama, R"({"model_type": "mamba"})"));
+  CHECK(text.find("config.json: model_type: \"mamba\" is no family whose forward pass is known") == 0);
+  for (const char* known : {"deepseek_v32", "gpt_oss", "llama", "qwen3_5_moe_text"}) CHECK(text.find(known) != std::string::npos);
+}
+
+TEST_CASE("everything that is wrong with a config.json is told at once, with its key") {
+  const std::string text = complaints(nlohmann::json::parse(R"({"model_type": "llama", "hidden_size": "big", "num_attention_heads": 4,
+    "num_key_value_heads": 3, "vocab_size": 100, "num_hidden_layers": 2, "head_dim": 16, "rope_scaling": {"rope_type": "spiral"}, "hidden_act": "cubic",
+    "layer_types": ["full_attention", "some_attention", "full_attention"]})"));
+  CHECK(text.find("config.json: hidden_size: is \"big\", not a count") != std::string::npos);
+  CHECK(text.find("num_key_value_heads: 3 does not divide") != std::string::npos);
+  CHECK(text.find("rope_scaling.rope_type: \"spiral\" is unknown") != std::string::npos);
+  CHECK(text.find("hidden_act: \"cubic\" is unknown") != std::string::npos);
+  CHECK(text.find("layer_types: has 3 entries for 2 layers") != std::string::npos);
+  CHECK(text.find("\"some_attention\" is unknown") != std::string::npos);
+  CHECK(complaints(with(llama, R"({"rope_scaling": {"type": "linear"}})")).find("rope_scaling.factor: missing") != std::string::npos);
+  CHECK(complaints(with(llama, R"({"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]}})")).find("8 pairs are rotated") !=
+        std::string::npos);
+  CHECK(complaints(nlohmann::json::parse(R"([1])")).find("not a JSON object") != std::string::npos);
+}
+
+TEST_CASE("the text model of a multimodal one is described, and its head belongs to the whole") {
+  const qlib::model_description m = describe(nlohmann::json::parse(R"({"model_type": "qwen3_vl", "tie_word_embeddings": false, "text_config":
+    {"model_type": "qwen3_vl_text", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100,
+     "tie_word_embeddings": true, "rope_scaling": {"rope_type": "default", "mrope_section": [24, 20, 20]}}})"));
+  CHECK(m.part_of_a_model);
+  CHECK(!m.tied);
+  CHECK(m.attention.norm == qlib::query_key_norm::per_head);
+}
+
+TEST_CASE("every family of the goldens is in the list of described ones") {
+  const std::vector<std::string_view> types = qlib::described_model_types();
+  for (const std::string_view type : qlib::known_model_types()) CHECK_MESSAGE(std::find(types.begin(), types.end(), type) != types.end(), type);
+  CHECK(std::is_sorted(types.begin(), types.end()));
+}

@@ -1,0 +1,155 @@
+/// What is read from files, and what is refused.
+#include "../io/temporary_folder.hpp"
+
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+#include <qlib/tokenizer/tokenizer.hpp>
+
+#include <string>
+#include <vector>
+
+using nlohmann::json;
+using qlib::tokenizer;
+using ids = std::vector<std::int32_t>;
+
+namespace {
+
+/// Letters a, b, c, their merges "ab" and "abc", and whatever a test changes.
+json small() {
+  return json::parse(R"({"version": "1.0", "added_tokens": [{"id": 6, "content": "<s>", "special": true, "normalized": false}],
+    "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+    "model": {"type": "BPE", "unk_token": "?", "vocab": {"?": 0, "a": 1, "b": 2, "c": 3, "ab": 4, "abc": 5}, "merges": ["a b", "ab c"]}})");
+}
+
+std::string refusal(const json& j) {
+  const auto words = tokenizer::parse(j.dump(), {}, "m/tokenizer.json");
+  return words ? "" : words.error().text();
+}
+
+}  // namespace
+
+TEST_CASE("what tokenizer.json uses and this library does not know is refused by its name") {
+  const std::string remedy = ": tokenize with another program and pass the ids with --calib_ids";
+  json j = small();
+  j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
+  CHECK(refusal(j) == "m/tokenizer.json: pre_tokenizer: the type UnicodeScripts is not supported" + remedy);
+  j["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "FixedLength"}, {"length", 3}}}}};
+  CHECK(refusal(j) == "m/tokenizer.json: pre_tokenizer: the type FixedLength is not supported" + remedy);
+  j = small();
+  j["normalizer"] = {{"type", "Nmt"}};
+  CHECK(refusal(j) == "m/tokenizer.json: normalizer: the type Nmt is not supported" + remedy);
+  j = small();
+  j["model"]["type"] = "WordLevel";
+  CHECK(refusal(j) == "m/tokenizer.json: model: the type WordLevel is not supported" + remedy);
+  j = small();
+  j["model"]["end_of_word_suffix"] = "</w>";
+  CHECK(refusal(j) == "m/tokenizer.json: model.end_of_word_suffix: \"</w>\" is not supported" + remedy);
+  j = small();
+  j["post_processor"] = {{"type", "Magic"}};
+  CHECK(refusal(j) == "m/tokenizer.json: post_processor: the type Magic is not supported" + remedy);
+}
+
+TEST_CASE("a broken tokenizer.json is refused with what is broken") {
+  CHECK(refusal(small()) == "");
+  const auto says = [](const json& j, const std::string& part) {
+    const std::string text = refusal(j);
+    CAPTURE(text);
+    CHECK(text.find("m/tokenizer.json: " + part) == 0);
+  };
+  json j = small();
+  j["model"]["merges"][1] = "ab x";
+  says(j, "model.merges: merge 1 is of or makes a token that the vocab lacks");
+  j["model"]["merges"][1] = "abc";
+  says(j, "model.merges: merge 1 is not two tokens");
+  j = small();
+  j["model"]["vocab"]["b"] = 1;
+  says(j, "model.vocab: two tokens have the id 1");
+  j["model"]["vocab"]["b"] = -5;
+  says(j, "model.vocab: the id -5 is out of range");
+  j["model"]["vocab"]["b"] = 4000000000u;
+  says(j, "model.vocab: the id 4000000000 is out of range");
+  j["model"]["vocab"]["b"] = "x";
+  says(j, "model.vocab: an integer expected at byte ");
+  j = small();
+  j["model"]["unk_token"] = "nobody";
+  says(j, "model.unk_token: nobody is not in the vocab");
+  j = small();
+  j.erase("model");
+  says(j, "has no model");
+
+  const std::string whole = small().dump();
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    const auto cut = tokenizer::parse(std::string_view{whole}.substr(0, length), {}, "t");
+    CAPTURE(length);
+    REQUIRE_FALSE(cut);
+    CHECK(cut.error().text().find('\n') == std::string::npos);
+  }
+  const auto bytes = tokenizer::parse("{\"a\": \"\xff\"}", {}, "t");
+  REQUIRE_FALSE(bytes);
+  CHECK(bytes.error().problem == "is not UTF-8 at byte 7");
+}
+
+TEST_CASE("a directory without a tokenizer.json is refused with its path") {
+  const qlib_test::temporary_folder folder;
+  const auto words = tokenizer::load(folder.path());
+  REQUIRE_FALSE(words);
+  CHECK(words.error().text() ==
+        folder.path("tokenizer.json") + ": there is no such file: download the checkpoint's tokenizer.json, or pass token ids with --calib_ids");
+  folder.write("tokenizer.json", small().dump());
+  folder.write("tokenizer_config.json", "{");
+  const auto config = tokenizer::load(folder.path());
+  REQUIRE_FALSE(config);
+  CHECK(config.error().text() == folder.path("tokenizer_config.json") + ": is not a JSON object: download the file again");
+}
+
+TEST_CASE("tokenizer_config.json decides the beginning of text") {
+  const std::string words = small().dump();
+  const auto encoded = [&](const json& config) { return *tokenizer::parse(words, config.dump())->encode("abc"); };
+  CHECK(encoded({{"bos_token", "<s>"}}) == ids{5});
+  CHECK(encoded({{"bos_token", "<s>"}, {"add_bos_token", true}}) == ids{6, 5});
+  CHECK(encoded({{"bos_token", {{"content", "<s>"}}}, {"add_bos_token", true}}) == ids{6, 5});
+  json with_template = small();
+  with_template["post_processor"] = json::parse(
+      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"ids": [6]}}})");
+  const auto llama = [&](bool add) {
+    const json config{
+        {"tokenizer_class", "LlamaTokenizer"}, {"bos_token", "<s>"}, {"add_bos_token", add}, {"eos_token", nullptr}, {"unk_token", "?"}};
+    return *tokenizer::parse(with_template.dump(), config.dump())->encode("abc");
+  };
+  CHECK(llama(true) == ids{6, 5});
+  CHECK(llama(false) == ids{5});
+}
+
+TEST_CASE("tokens have names and numbers") {
+  const auto words = tokenizer::parse(small().dump());
+  REQUIRE(words);
+  CHECK(words->vocab_size() == 7);
+  CHECK(words->id_of("abc") == 5);
+  CHECK(words->id_of("<s>") == 6);
+  CHECK_FALSE(words->id_of("zzz"));
+  CHECK(words->token_of(4) == "ab");
+  CHECK(words->token_of(77) == "");
+  CHECK(words->token_of(-1) == "");
+  CHECK(*words->decode(ids{1, -3, 99, 2}) == "a b");
+  CHECK(*words->encode("ab<s>dc") == ids{4, 6, 0, 3});
+  CHECK(*words->encode("") == ids{});
+}
+
+TEST_CASE("a decoder that is not supported refuses to decode and no more") {
+  json j = small();
+  j["decoder"] = {{"type", "CTC"}};
+  const auto words = tokenizer::parse(j.dump());
+  REQUIRE(words);
+  CHECK(*words->encode("abc") == ids{5});
+  const auto text = words->decode(ids{5});
+  REQUIRE_FALSE(text);
+  CHECK(text.error().problem == "the decoder type CTC is not supported");
+}
+
+TEST_CASE("a tokenizer that was not loaded gives no ids") {
+  const tokenizer none;
+  CHECK(none.vocab_size() == 0);
+  CHECK(*none.encode("some text") == ids{});
+  CHECK(*none.decode(ids{0, 1}) == "");
+}

@@ -1,0 +1,156 @@
+#include "command.hpp"
+
+#include <fmt/core.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <qlib/io/file.hpp>
+#include <qlib/io/safetensors.hpp>
+#include <qlib/model/calibration_data.hpp>
+#include <qlib/pipeline/evaluate.hpp>
+#include <qlib/tokenizer/tokenizer.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <thread>
+
+namespace qlib::program {
+
+namespace {
+
+struct eval_options {
+  common_options common;
+  std::string model_path, reference, text, ids, logits, phase = "decode";
+  std::size_t samples = 0, length = 0, threads = 0;
+  bool reproducible = false, bf16 = false;
+};
+
+/// The number in "ids.12"; nothing for other names.
+std::optional<std::size_t> sample_number(const std::string& name) {
+  if (!name.starts_with("ids.") || name.size() == 4 || name.size() > 12) return std::nullopt;
+  if (!std::all_of(name.begin() + 4, name.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  return std::stoul(name.substr(4));
+}
+
+/// Samples of different lengths, one tensor each: ids.0, ids.1, ... of shape [length] or [1, length].
+errors numbered_samples(const safetensors_file& file, const eval_options& o, const sequence_limits& limits, calibration_data& out) {
+  errors found;
+  std::vector<std::pair<std::size_t, const tensor_info*>> tensors;
+  for (const tensor_info& t : file.tensors())
+    if (const auto n = sample_number(t.name)) tensors.emplace_back(*n, &t);
+  std::sort(tensors.begin(), tensors.end());
+  if (o.samples && tensors.size() > o.samples) tensors.resize(o.samples);
+  for (const auto& [n, t] : tensors) {
+    const bool one = t->shape.size() == 1 || (t->shape.size() == 2 && t->shape[0] == 1);
+    if ((t->dtype != dtype::i32 && t->dtype != dtype::i64) || !one || t->elements() == 0) {
+      found.push_back(
+          {.where = file.path(), .subject = t->name, .problem = "is not one row of I32 or I64 ids", .remedy = "store [length] or [1, length]"});
+      continue;
+    }
+    const std::size_t width = bits_of(t->dtype) / 8, length = o.length ? std::min<std::size_t>(o.length, t->elements()) : t->elements();
+    std::vector<std::int32_t> ids(length);
+    for (std::size_t i = 0; i < length; ++i) {
+      std::int64_t id = 0;
+      if (width == 8) std::memcpy(&id, file.bytes(*t).data() + i * 8, 8);
+      else std::memcpy(&ids[i], file.bytes(*t).data() + i * 4, 4), id = ids[i];
+      if (id < 0 || (limits.vocab_size && static_cast<std::uint64_t>(id) >= limits.vocab_size)) {
+        found.push_back({.where = file.path(),
+                         .subject = t->name,
+                         .problem = "id " + std::to_string(id) + " is not in the vocabulary of " + std::to_string(limits.vocab_size),
+                         .remedy = "use ids of this model's tokenizer"});
+        break;
+      }
+      ids[i] = static_cast<std::int32_t>(id);
+    }
+    out.samples.push_back(std::move(ids));
+  }
+  return found;
+}
+
+errors load_samples(const eval_options& o, calibration_data& out) {
+  sequence_limits limits;
+  model_description description;
+  const std::string config = o.model_path + "/config.json";
+  const auto text = read_text_file(config);
+  if (!text) return {text.error()};
+  if (errors found = read_model_description(*text, config, description); !found.empty()) return found;
+  limits.vocab_size = description.vocabulary;
+  const auto json = nlohmann::json::parse(*text, nullptr, false);
+  for (const auto* level : {&json, json.contains("text_config") ? &json["text_config"] : &json})
+    if (const auto it = level->find("max_position_embeddings"); it != level->end() && it->is_number_unsigned())
+      limits.max_length = it->get<std::size_t>();
+  const calibration_options how{.samples = o.samples, .length = o.length};
+  if (!o.ids.empty()) {
+    safetensors_file file;
+    if (errors found = safetensors_file::open(o.ids, file); !found.empty()) return found;
+    const auto tensors = file.tensors();
+    if (std::any_of(tensors.begin(), tensors.end(), [](const tensor_info& t) { return sample_number(t.name).has_value(); }))
+      return numbered_samples(file, o, limits, out);
+    return load_calibration_ids(o.ids, how, limits, out);
+  }
+  const auto words = tokenizer::load(o.model_path);
+  if (!words) return {words.error()};
+  return load_calibration_texts(o.text, *words, how, limits, out);
+}
+
+int run(const eval_options& o) {
+  errors found;
+  if (o.text.empty() == o.ids.empty())
+    found.push_back(
+        {.where = "qlib eval", .subject = "--text, --ids", .problem = "exactly one of them is needed", .remedy = "give text or token ids"});
+  if (o.phase != "decode" && o.phase != "prefill")
+    found.push_back({.where = "--phase", .subject = o.phase, .problem = "is not known", .remedy = "use decode or prefill"});
+  if (o.reproducible && o.bf16) found.push_back({.where = "--bf16", .problem = "is not reproducible", .remedy = "leave out --reproducible"});
+  if (!found.empty()) return report_errors(found);
+
+  calibration_data data;
+  if (errors bad = load_samples(o, data); !bad.empty()) return report_errors(bad);
+  for (const std::string& w : data.report.warnings) log_warning(o.common, w);
+  if (!o.common.quiet && !data.report.file.empty()) fmt::print(stderr, "{}\n", data.report.text());
+
+  evaluation_options how;
+  how.threads = o.threads ? o.threads : std::max(1u, std::thread::hardware_concurrency());
+  how.gemm.kind = o.reproducible ? gemm_kind::reproducible : gemm_kind::fastest;
+  how.gemm.bf16_inputs = o.bf16;
+  how.phase = o.phase == "prefill" ? inference_phase::prefill : inference_phase::decode;
+  how.logits_path = o.logits;
+  if (!o.common.quiet) how.progress = [](std::size_t done, std::size_t all) { fmt::print(stderr, "{}/{}\n", done, all); };
+  evaluation r;
+  if (errors bad = evaluate(o.model_path, o.reference, data.samples, how, r); !bad.empty()) return report_errors(bad);
+
+  if (o.common.json) {
+    const auto number = [](const std::optional<double>& v) { return v ? nlohmann::ordered_json(*v) : nlohmann::ordered_json(nullptr); };
+    const nlohmann::ordered_json j{{"tokens", r.tokens}, {"ppl", number(r.ppl)},   {"ppl_reference", number(r.ppl_reference)},
+                                   {"kl", number(r.kl)}, {"top1", number(r.top1)}, {"max_abs_logit_diff", number(r.max_abs_logit_diff)}};
+    fmt::print("{}\n", j.dump(1));
+    return exit_done;
+  }
+  fmt::print("tokens              {}\n", r.tokens);
+  if (r.ppl) fmt::print("perplexity          {:.4f}\n", *r.ppl);
+  if (r.ppl_reference) fmt::print("of the reference    {:.4f}\n", *r.ppl_reference);
+  if (r.kl) fmt::print("KL(reference‖model) {:.6g}\ntop-1 agreement     {:.4f}\nmax |logit diff.|   {:.4g}\n", *r.kl, *r.top1, *r.max_abs_logit_diff);
+  return exit_done;
+}
+
+}  // namespace
+
+void declare_eval(CLI::App& app, int& exit_code) {
+  auto* c = app.add_subcommand("eval", "perplexity of a checkpoint, and its distance from a reference; quantized ones as their engine computes");
+  auto options = std::make_shared<eval_options>();
+  add_common_options(*c, options->common);
+  c->add_option("--model_path", options->model_path, "the checkpoint: float, AscendV1 or compressed-tensors")->required();
+  c->add_option("--reference", options->reference, "usually the float checkpoint: KL(reference‖model), top-1 agreement, largest logit difference");
+  c->add_option("--text", options->text, "plain text, .jsonl or .json, for the tokenizer of --model_path");
+  c->add_option("--ids", options->ids, "safetensors with I32 or I64 `ids` [n, length], or ids.0, ids.1, ...");
+  c->add_option("--logits", options->logits, "write the logits here: safetensors, F32 [tokens, vocabulary]");
+  c->add_option("--samples", options->samples, "use the first N samples");
+  c->add_option("--length", options->length, "tokens a sample at most");
+  c->add_option("--phase", options->phase, "which half of W8A8_MIX computes: decode (static) or prefill (dynamic)");
+  c->add_option("--threads", options->threads, "0: all cores");
+  c->add_flag("--reproducible", options->reproducible, "the same bytes on every machine");
+  c->add_flag("--bf16", options->bf16, "round inputs of products to bf16: faster, and a difference of its own");
+  c->footer("Example:\n  qlib eval --model_path Qwen3-8B-W8A8 --reference Qwen3-8B --text held_out.txt --samples 64 --json");
+  c->callback([options, &exit_code] { exit_code = run(*options); });
+}
+
+}  // namespace qlib::program

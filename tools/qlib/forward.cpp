@@ -1,0 +1,105 @@
+#include "quant_options.hpp"
+
+#include <qlib/pipeline/chunk.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <numeric>
+
+namespace qlib::program {
+
+namespace {
+
+/// Shortest chunk of tokens that matrix products still run well with, and the usual one.
+constexpr std::size_t fewest_tokens = 256, usual_tokens = 2048;
+
+errors load_samples(const quant_options& o, prepared& p, calibration_data& out) {
+  calibration_options options = o.calib;
+  if (o.seed >= 0) options.seed = static_cast<std::uint64_t>(o.seed);
+  const sequence_limits limits{p.description->vocabulary, p.description->longest_sample};
+  if (!o.calib_ids.empty()) return load_calibration_ids(o.calib_ids, options, limits, out);
+  std::string file = o.calib_file;
+  if (file.empty()) {
+    for (const char* name : {"/calib.jsonl", "/calib_ids.safetensors"})
+      if (std::filesystem::exists(p.source.directory() + name)) {
+        file = p.source.directory() + name;
+        break;
+      }
+    if (file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
+  }
+  if (file.empty())
+    return {error{.where = o.flags.quant_type.empty() ? o.config_path : "--quant_type " + o.flags.quant_type,
+                  .problem = "needs calibration data",
+                  .remedy = "give --calib_file FILE.jsonl or --calib_ids FILE.safetensors, or choose a dynamic type such as w8a8_dynamic"}};
+  const auto words = tokenizer::load(p.source.directory());
+  if (!words) return {words.error()};
+  return load_calibration_texts(file, *words, options, limits, out);
+}
+
+}  // namespace
+
+errors prepare_forward(const quant_options& o, prepared& p) {
+  const auto level = disabled_layers(o.disable_level);
+  if (!level) return {{.where = "--disable_level", .subject = o.disable_level, .problem = "is no level", .remedy = "use L0, L1, ... L5, or L and a number"}};
+  if (p.plan.operands.empty()) {
+    errors found;
+    if (!o.calib_file.empty() || !o.calib_ids.empty()) p.plan.warnings.push_back("this recipe needs no calibration data: they are not read");
+    if (*level > 0)
+      found.push_back({.where = "--disable_level " + o.disable_level,
+                       .problem = "ranks layers by the range of their inputs, and this recipe observes none",
+                       .remedy = "name layers with --disable_names, or choose a static type"});
+    return found;
+  }
+  if (!p.description) return p.description_errors;
+  auto pass = std::unique_ptr<forward_pass>(new forward_pass{checkpoint_parameters{p.source, p.layout}, {}, {}});
+  if (errors found = load_samples(o, p, pass->data); !found.empty()) return found;
+  p.forward = std::move(pass);
+
+  decoder_options options;
+  options.threads = thread_count(o);
+  options.gemm.kind = o.reproducible ? gemm_kind::reproducible : gemm_kind::fastest;
+  options.gemm.bf16_inputs = !o.reproducible && p.layout.run_dtype == dtype::bf16;
+  for (options.chunk_tokens = usual_tokens;; options.chunk_tokens /= 2) {
+    if (errors found = decoder::create(*p.description, p.forward->parameters, options, p.forward->model); !found.empty()) return found;
+    if (o.max_memory == 0 || forecast_memory(o, p) <= o.max_memory) return {};
+    if (options.chunk_tokens <= fewest_tokens) break;
+  }
+  return {{.where = "--max_memory " + size_text(static_cast<double>(o.max_memory)),
+           .problem = "is too little for this model and these samples",
+           .remedy = "give at least " + size_text(static_cast<double>(forecast_memory(o, p))) + ", or fewer or shorter samples"}};
+}
+
+std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
+  const std::uint64_t run = forecast_peak_memory(p.plan, thread_count(o));
+  if (!p.forward) return run;
+  constexpr std::uint64_t program = std::uint64_t{64} << 20;  // libraries that the forward pass loads, and the tokenizer
+  return std::max(run, program + forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples));
+}
+
+std::optional<std::size_t> disabled_layers(const std::string& level) {
+  if (level.empty()) return 0;
+  std::size_t n = 0;
+  if (level.front() != 'L' && level.front() != 'l') return std::nullopt;
+  const auto [end, failure] = std::from_chars(level.data() + 1, level.data() + level.size(), n);
+  if (failure != std::errc{} || end != level.data() + level.size()) return std::nullopt;
+  return n;
+}
+
+result<calibration> run_calibration(const quant_options& o, prepared& p, const std::function<void(const calibration_progress&)>& on_progress) {
+  calibrate_options options;
+  options.on_progress = on_progress;
+  auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, options);
+  const std::size_t level = *disabled_layers(o.disable_level);
+  if (!found || level == 0) return found;
+  const std::vector<std::string> floats = layers_by_range_score(p.plan, *found, level);
+  for (stage& s : p.recipe.stages) s.ignore.insert(s.ignore.end(), floats.begin(), floats.end());
+  quantization_plan fewer;
+  if (errors bad = make_plan(p.source, p.layout, p.recipe, p.options, fewer); !bad.empty()) return bad.front();
+  calibration kept = for_plan(*found, p.plan, fewer);
+  for (const std::string& name : floats) kept.warnings.push_back(name + ": stays float (--disable_level " + o.disable_level + ")");
+  p.plan = std::move(fewer);
+  return kept;
+}
+
+}  // namespace qlib::program
