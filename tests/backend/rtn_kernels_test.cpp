@@ -86,7 +86,9 @@ TEST_CASE_TEMPLATE("nibbles quantized at once equal codes that are quantized and
               buffer fast{rows * stride}, slow{rows * stride};
               std::memset(fast.data(), 7, fast.size());
               std::memset(slow.data(), 7, slow.size());
-              const auto bytes = [&](buffer& b) { return matrix_view<std::uint8_t>{reinterpret_cast<std::uint8_t*>(b.data()), rows, cols / 2, stride}; };
+              const auto bytes = [&](buffer& b) {
+                return matrix_view<std::uint8_t>{reinterpret_cast<std::uint8_t*>(b.data()), rows, cols / 2, stride};
+              };
               backend.quantize_nibbles(w, spec, q, flip, {codes.data(), rows, cols}, bytes(fast));
               scalar_backend{}.quantize(w, spec, q, {codes.data(), rows, cols});
               scalar_backend{}.pack_nibbles({codes.data(), rows, cols}, flip, bytes(slow));
@@ -104,7 +106,7 @@ TEST_CASE_TEMPLATE("nibbles of values at exact ties, and ulps beside them, equal
     constexpr std::size_t cols = 256;
     for (int round = 0; round < 3000; ++round) {
       // Mantissas 2 - 2^-23 and beside it are where the cheaper forms of the division fail.
-      const float s = round < 20    ? std::ldexp(1.0f, round - 10)
+      const float s = round < 20   ? std::ldexp(1.0f, round - 10)
                       : round < 40 ? std::ldexp(2.0f - static_cast<float>(round - 19) * 0x1p-23f, 3)
                                    : std::ldexp(1.0f + static_cast<float>(random() % (1 << 23)) * 0x1p-23f, static_cast<int>(random() % 40) - 20);
       std::vector<T> x(cols);

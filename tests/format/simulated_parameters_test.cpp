@@ -33,7 +33,7 @@ struct made_folder {
   weight_folder folder;
 };
 
-std::vector<float> dequantized(const made_folder& f, const quantized_matrix& m) {
+std::vector<float> dequantized(const made_folder& f, const stored_matrix& m) {
   std::vector<float> w(m.rows * m.cols);
   dequantize(f.folder, m, 0, {w.data(), m.rows, m.cols}, 1);
   // A strip by itself is the same rows.
@@ -129,53 +129,53 @@ TEST_CASE("every layout of codes becomes (code - zero point) * scale") {
   const made_folder f{c};
 
   SUBCASE("bytes with groups and offsets") {
-    const quantized_matrix m{.rows = 2, .cols = 4, .codes = f["bytes"], .scale = f["scale"], .zero_point = f["offset"], .tile_cols = 2};
+    const stored_matrix m{.rows = 2, .cols = 4, .codes = f["bytes"], .scale = f["scale"], .zero_point = f["offset"], .tile_cols = 2};
     CHECK(dequantized(f, m) == std::vector<float>{0, -1.5f, 6, -8, 31.75f, -32, 12, 32});
   }
   SUBCASE("two rows a byte, with scales of scales") {
-    const quantized_matrix m{.rows = 2,
-                             .cols = 4,
-                             .layout = code_layout::nibble_rows,
-                             .num_bits = 4,
-                             .codes = f["nibbles"],
-                             .scale = f["powers"],
-                             .tile_cols = 4,
-                             .second_scale = f["second"],
-                             .second_cols = 2,
-                             .powers_of_two = true};
+    const stored_matrix m{.rows = 2,
+                          .cols = 4,
+                          .layout = code_layout::nibble_rows,
+                          .num_bits = 4,
+                          .codes = f["nibbles"],
+                          .scale = f["powers"],
+                          .tile_cols = 4,
+                          .second_scale = f["second"],
+                          .second_cols = 2,
+                          .powers_of_two = true};
     CHECK(dequantized(f, m) == std::vector<float>{-2, 2, 0, 28, -12, 3, 14, 0});
   }
   SUBCASE("two columns a byte") {
-    const quantized_matrix m{
+    const stored_matrix m{
         .rows = 1, .cols = 8, .layout = code_layout::nibble_columns, .num_bits = 4, .codes = f["nibbles"], .scale = f["one"], .tile_cols = 8};
     CHECK(dequantized(f, m) == std::vector<float>{-2, -16, 2, 4, 0, 14, 14, 0});
   }
   SUBCASE("e4m3 in blocks that the matrix does not fill") {
-    const quantized_matrix m{
+    const stored_matrix m{
         .rows = 2, .cols = 4, .layout = code_layout::e4m3, .codes = f["e4m3"], .scale = f["second"], .tile_rows = 3, .tile_cols = 3};
     CHECK(dequantized(f, m) == std::vector<float>{1, -1, 448, 0x1p-8f, 2, 0, 4, -8});
   }
   SUBCASE("e2m1 with a global scale that divides") {
-    const quantized_matrix m{.rows = 1,
-                             .cols = 8,
-                             .layout = code_layout::e2m1,
-                             .num_bits = 4,
-                             .codes = f["nibbles"],
-                             .scale = f["one"],
-                             .tile_cols = 8,
-                             .global_scale = 4};
+    const stored_matrix m{.rows = 1,
+                          .cols = 8,
+                          .layout = code_layout::e2m1,
+                          .num_bits = 4,
+                          .codes = f["nibbles"],
+                          .scale = f["one"],
+                          .tile_cols = 8,
+                          .global_scale = 4};
     CHECK(dequantized(f, m) == std::vector<float>{-3, -0.0f, 0.25f, 0.5f, 0, 3, 3, 0});
   }
   SUBCASE("words with packed zero points and an order of columns") {
-    quantized_matrix m{.rows = 2,
-                       .cols = 8,
-                       .layout = code_layout::words,
-                       .num_bits = 4,
-                       .codes = f["words"],
-                       .scale = f["group_scale"],
-                       .zero_point = f["packed_zeros"],
-                       .packed_zero_points = true,
-                       .tile_cols = 4};
+    stored_matrix m{.rows = 2,
+                    .cols = 8,
+                    .layout = code_layout::words,
+                    .num_bits = 4,
+                    .codes = f["words"],
+                    .scale = f["group_scale"],
+                    .zero_point = f["packed_zeros"],
+                    .packed_zero_points = true,
+                    .tile_cols = 4};
     CHECK(dequantized(f, m) == std::vector<float>{-7, -6, -5, -4, -40, -30, -20, -10, 600, 500, 400, 300, 3000, 2000, 1000, 0});
     m.group_index = f["order"];
     CHECK(dequantized(f, m) == std::vector<float>{-7, -70, -5, -50, -3, -30, -1, -10, 600, 6000, 400, 4000, 200, 2000, 0, 0});
@@ -345,9 +345,9 @@ TEST_CASE("what cannot be simulated is named, all of it, before anything runs") 
     CHECK(problems().find("online transforms are not simulated") != std::string::npos);
   }
   SUBCASE("scales of an attention module that does not exist") {
-    c.add("model.layers.9.self_attn.k_proj.kv_cache_scale", dtype::f32, {32}, 1.0f);
-    c.description()["model.layers.9.self_attn.k_proj.kv_cache_scale"] = "C8";
-    CHECK(problems().find("model.layers.9.self_attn: has scales of keys and values") != std::string::npos);
+    c.add("model.layers.0.linear_attn.k_proj.kv_cache_scale", dtype::f32, {32}, 1.0f);
+    c.description()["model.layers.0.linear_attn.k_proj.kv_cache_scale"] = "C8";
+    CHECK(problems().find("model.layers.0.linear_attn: has scales of keys and values") != std::string::npos);
   }
   SUBCASE("formats without a simulation") {
     c.documents.erase("quant_model_description.json");
@@ -399,6 +399,63 @@ TEST_CASE("static keys and values, per channel, per head and as fp8, are those o
     REQUIRE_FALSE(model.hook().ok());
     CHECK(model.hook().ok().error().text().find("5 scales for 32 channels") != std::string::npos);
   }
+}
+
+TEST_CASE("FA scales of AscendV1 quantize queries, keys and values by head") {
+  mini_checkpoint c = qlib_test::quantized(tiny_model(), "w8a8_dynamic", "ascend_v1");
+  complete_config(c);
+  const std::string attention = "model.layers.0.self_attn";
+  for (const auto& [which, heads] : {std::pair{"q", 4}, {"k", 2}, {"v", 2}}) {
+    std::vector<float> scales;
+    for (int h = 0; h < heads; ++h) scales.push_back(0.02f * static_cast<float>(h + 1));
+    const auto n = static_cast<std::uint64_t>(heads);
+    for (const char* part : {".scale", ".offset"}) c.description()[attention + ".fa_" + which + part] = "FAQuant";
+    add_values<float>(c, attention + ".fa_" + which + ".scale", dtype::f32, {n, 1}, scales);
+    c.add(attention + ".fa_" + which + ".offset", dtype::i8, {n, 1}, std::int8_t{0});
+  }
+  temporary_folder folder;
+  c.write(folder);
+  simulated_model model;
+  REQUIRE(all_text(simulated_model::open(folder.path(), {}, model)) == "");
+  std::vector<float> q = values(64, 3), k = values(32, 1), v = values(32, 2);
+  const std::vector<float> before_q = q, before_k = k, before_v = v;
+  const std::size_t rows[] = {0, 1};
+  model.hook().attention_input(0, attention, {q.data(), 1, 64}, {k.data(), 1, 32}, {v.data(), 1, 32}, rows, 0);
+  REQUIRE(model.hook().ok());
+  const auto want = [](float x, std::size_t channel) {
+    const float s = 0.02f * static_cast<float>(channel / 16 + 1);
+    return std::clamp(std::nearbyint(x / s), -128.0f, 127.0f) * s;
+  };
+  for (std::size_t i = 0; i < 64; ++i) CHECK(q[i] == want(before_q[i], i));
+  for (std::size_t i = 0; i < 32; ++i) CHECK(k[i] == want(before_k[i], i));
+  for (std::size_t i = 0; i < 32; ++i) CHECK(v[i] == want(before_v[i], i));
+}
+
+TEST_CASE("weight_g_idx says which group a column belongs to, unless it was never filled") {
+  mini_checkpoint c = qlib_test::quantized(tiny_model(), "w4a16", "compressed_tensors", 32);
+  complete_config(c);
+  const std::string module = "model.layers.0.mlp.up_proj";
+  c.add(module + ".weight_scale", dtype::f32, {64, 2}, 1.0f);
+  for (std::size_t r = 0; r < 64; ++r) c.set(module + ".weight_scale", 2 * r + 1, 10.0f);
+  const auto first_row = [&] {
+    temporary_folder folder;
+    c.write(folder);
+    simulated_model model;
+    REQUIRE(all_text(simulated_model::open(folder.path(), {}, model)) == "");
+    std::vector<float> w(64);
+    REQUIRE(model.parameters().read(module + ".weight", {w.data(), 1, 64}));
+    return w;
+  };
+  const std::vector<float> plain = first_row();
+  REQUIRE(plain[0] != 0);
+  CHECK(plain[63] == 10 * plain[0]);
+  std::vector<std::int32_t> order(64, -1);
+  add_values(c, module + ".weight_g_idx", dtype::i32, {64}, order);
+  CHECK(first_row() == plain);
+  for (std::size_t i = 0; i < 64; ++i) order[i] = i % 2 == 0;
+  add_values(c, module + ".weight_g_idx", dtype::i32, {64}, order);
+  const std::vector<float> mixed = first_row();
+  for (std::size_t i = 0; i < 64; ++i) CHECK(mixed[i] == (i % 2 == 0 ? 10 : 1) * plain[0]);
 }
 
 TEST_CASE("stacked float experts in a quantized folder have the names of their parts") {

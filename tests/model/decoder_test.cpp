@@ -111,7 +111,7 @@ TEST_CASE("the hook sees every linear, under its name on disk, with every row th
   std::set<std::string> linears;
   for (const qlib::matrix_module& m : family.model.layout.matrices)
     if (m.kind != qlib::module_class::embedding) linears.insert(m.name);
-  for (const auto& [module, n] : hook.rows) CHECK_MESSAGE(linears.contains(module), module);
+  for (const auto& seen : hook.rows) CHECK_MESSAGE(linears.contains(seen.first), seen.first);
 }
 
 TEST_CASE("stacked experts and the linears of an indexer are shown too") {

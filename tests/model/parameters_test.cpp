@@ -137,7 +137,7 @@ TEST_CASE("block-fp8 weights compute as the bf16 weights that they stand for") {
   CHECK(logits_of(opened_model{fp8.directory()}) == logits_of(opened_model{wide.directory()}));
 }
 
-TEST_CASE("weights at odd addresses, in f16 and in f32 are read as the same numbers") {
+TEST_CASE("weights at odd addresses, in bf16 or widened to f32, are read as the same numbers") {
   const std::vector<float> plain = logits_of(opened_model{families_folder() + "/llama"});
   for (const qlib::dtype type : {qlib::dtype::f32, qlib::dtype::bf16}) {
     edited_checkpoint edited{"llama"};
@@ -153,7 +153,7 @@ TEST_CASE("weights at odd addresses, in f16 and in f32 are read as the same numb
       t = {t.info, widened};
       t.info.dtype = qlib::dtype::f32;
     }
-    // A single byte in front of everything, in a dtype that sorts first, shifts the data when the header does not make up for it.
+    // One more space in the header puts every tensor at an odd address.
     const std::string directory = edited.directory();
     std::string file = edited.folder.read("model.safetensors");
     std::uint64_t length;

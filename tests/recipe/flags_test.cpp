@@ -57,9 +57,9 @@ TEST_CASE("bits alone name the quant type") {
   CHECK(only_stage({.w_bit = 4, .a_bit = 16}).scheme.weights->num_bits == 4);
   CHECK(*only_stage({.is_dynamic = true}).scheme.input_activations == token);
   CHECK(*only_stage({.quant_type = "w8a8", .is_dynamic = true}).scheme.input_activations == token);
-  CHECK(has(only_error({.w_bit = 8, .a_bit = 8}), "--w_bit 8 --a_bit 8: not built yet"));
+  CHECK(has(only_error({.w_bit = 4, .a_bit = 8}), "--w_bit 4 --a_bit 8: not built yet"));
   CHECK(has(only_error({.w_bit = 3}), "unknown quant type"));
-  CHECK(only_error({}) == "--quant_type: not given: known: w8a8_dynamic, w8a16, w4a16, fp8_dynamic");
+  CHECK(only_error({}) == "--quant_type: not given: known: w8a8, w8a8_dynamic, w8a8_mix, w8a8c8, w8a16, w4a16, fp8, fp8_dynamic");
 }
 
 TEST_CASE("lm_head stays float unless a target is written exactly so") {
@@ -106,6 +106,29 @@ TEST_CASE("flags that contradict each other are named both") {
   }
 }
 
+TEST_CASE("static types have asymmetric inputs a tensor, and an observer by act_method") {
+  const stage s = only_stage({.quant_type = "W8A8"});
+  CHECK(*s.scheme.input_activations == quantization_args{.symmetric = false, .strategy = strategy::tensor});
+  CHECK(s.input_observer.name == "auto_mixed");
+  CHECK(only_stage({.w_bit = 8, .a_bit = 8}).scheme == s.scheme);
+  CHECK(only_stage({.quant_type = "w8a8", .act_method = 1}).input_observer == policy_choice{"minmax", {{"running", "false"}}});
+  CHECK(only_stage({.quant_type = "w8a8", .act_method = 2}).input_observer.name == "histogram");
+  CHECK(only_stage({.quant_type = "w8a8", .pdmix = true}).scheme.dynamic_prefill);
+  CHECK(only_stage({.quant_type = "fp8"}).scheme.weights->strategy == strategy::tensor);
+  CHECK(has(only_error({.quant_type = "w8a8", .act_method = 4}), "--act_method 4: unknown: use 1, 2 or 3"));
+  CHECK(has(only_error({.quant_type = "w8a8_dynamic", .act_method = 1}), "has no static activations"));
+  CHECK(has(only_error({.quant_type = "w8a16", .pdmix = true}), "--pdmix contradicts it"));
+}
+
+TEST_CASE("the KV cache is a stage of its own, a scale a channel") {
+  for (const quant_flags& flags : {quant_flags{.quant_type = "w8a8c8"}, quant_flags{.quant_type = "w8a8_dynamic", .use_kvcache_quant = true}}) {
+    recipe r;
+    REQUIRE(recipe_from_flags(flags, r).empty());
+    REQUIRE(r.attention.size() == 1);
+    CHECK(r.attention[0].args == quantization_args{.strategy = strategy::channel});
+  }
+}
+
 TEST_CASE("flags that agree with the quant type are accepted") {
   CHECK(only_stage({.quant_type = "w8a8_dynamic", .w_bit = 8, .a_bit = 8, .w_sym = true, .observer = "minmax", .rounder = "rtn", .is_dynamic = true})
             .scheme.weights->num_bits == 8);
@@ -114,7 +137,7 @@ TEST_CASE("flags that agree with the quant type are accepted") {
 TEST_CASE("a quant type that is not built lists the built ones, and an unknown one lists all") {
   for (const std::string_view name : unbuilt_quant_types()) {
     const std::string text = only_error({.quant_type = std::string{name}});
-    CHECK(has(text, "not built yet in this version: known: w8a8_dynamic, w8a16, w4a16, fp8_dynamic"));
+    CHECK(has(text, "not built yet in this version: known: w8a8, w8a8_dynamic, w8a8_mix, w8a8c8, w8a16, w4a16, fp8, fp8_dynamic"));
   }
   const std::string text = only_error({.quant_type = "w9a9"});
   for (const std::string_view name : built_quant_types()) CHECK(has(text, name));

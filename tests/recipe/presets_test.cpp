@@ -51,7 +51,7 @@ TEST_CASE("no preset is listed twice, or both as built and as not built") {
   }
 }
 
-TEST_CASE("every preset is data-free: what is stored of the activations is nothing") {
+TEST_CASE("every preset but FP8 is data-free: what is stored of the activations is nothing") {
   for (const preset& p : presets())
-    if (p.scheme.input_activations) CHECK(p.scheme.input_activations->dynamic);
+    if (p.scheme.input_activations) CHECK(p.scheme.input_activations->dynamic == (p.name != "FP8"));
 }

@@ -161,7 +161,9 @@ TEST_CASE("a scheme can map presets to targets or be written out, and a group ca
   CHECK(parsed(modifier("      targets: [re:a]\n      scheme: {weights: {num_bits: 8}}\n")).stages[0].targets == list{"re:a"});
   const recipe groups = parsed(modifier("      config_groups: {W8A8: [Linear], mine: {targets: a, weights: null, format: dense}}\n"));
   CHECK(groups.stages[0].scheme.input_activations == token);
-  CHECK(groups.stages[1].scheme == scheme{std::nullopt, std::nullopt, "dense"});
+  scheme dense;
+  dense.format = "dense";
+  CHECK(groups.stages[1].scheme == dense);
 }
 
 TEST_CASE("the strategy of a QuantizationArgs is inferred from its group size") {
@@ -223,11 +225,14 @@ TEST_CASE("activations must be dynamic tokens, tensors or groups") {
   CHECK(parsed(inputs("strategy: token, dynamic: true, observer: minmax")).stages[0].scheme.input_activations == token);
   CHECK(parsed(inputs("dynamic: true")).stages[0].scheme.input_activations->strategy == strategy::tensor);
   const std::string at = "r.yaml:6: QuantizationModifier.config_groups.g.input_activations";
-  check_error(inputs("dynamic: false"), at, "static activations need calibration");
-  check_error(inputs("strategy: token"), at, "static activations need calibration");
+  const stage calibrated = parsed(inputs("num_bits: 8")).stages[0];
+  CHECK(calibrated.scheme.input_activations == quantization_args{.strategy = strategy::tensor, .observer = "minmax"});
+  CHECK(calibrated.input_observer.name == "moving_average");  // what LLM-Compressor's minmax is for activations
+  CHECK(parsed(inputs("observer: static_minmax")).stages[0].input_observer.name == "minmax");
+  check_error(inputs("strategy: token"), at, "static activations with strategy token do not exist");
   check_error(inputs("strategy: channel, dynamic: true"), at, "activations cannot have strategy channel");
   check_error(modifier("      scheme: {input_activations: {dynamic: true}}\n"), "r.yaml:4", "activations without weights");
-  check_error(modifier("      scheme: {weights: {}, output_activations: {dynamic: true}}\n"), "r.yaml:4", "output activations need calibration");
+  check_error(modifier("      scheme: {weights: {}, output_activations: {dynamic: true}}\n"), "r.yaml:4", "output activations are not built yet");
   check_error(modifier("      scheme: {weights: {}, format: marlin-24}\n"), "r.yaml:4", "format 'marlin-24' is not built yet");
 }
 
@@ -237,14 +242,14 @@ TEST_CASE("what a modifier cannot do is an error that names the line and lists w
   check_error("s:\n  m_modifiers:\n    QuantModifier: {}\n", "r.yaml:3",
               "unknown modifier 'QuantModifier': known: QuantizationModifier; not yet: GPTQModifier");
   check_error("s:\n  modifier:\n    x: {}\n", "r.yaml:2: s.modifier", "unknown key 'modifier' in a stage");
-  check_error(modifier("      scheme: FP8\n"), "r.yaml:4: QuantizationModifier.scheme",
-              "scheme 'FP8' is not built yet in this version: known: W8A8, INT8");
+  check_error(modifier("      scheme: NVFP4\n"), "r.yaml:4: QuantizationModifier.scheme",
+              "scheme 'NVFP4' is not built yet in this version: known: W8A8, INT8");
   check_error(modifier("      scheme: W8A8_DYNAMIC\n"), "r.yaml:4", "unknown scheme 'W8A8_DYNAMIC'");
   check_error(modifier("      tragets: [a]\n      scheme: W8A8\n"), "r.yaml:4: QuantizationModifier.tragets",
               "unknown key 'tragets': known keys: targets, ignore");
   check_error(modifier("      ignore: [lm_head]\n"), "r.yaml:3: QuantizationModifier", "nothing says what to quantize to");
   check_error(modifier("      scheme: W8A8\n      config_groups: {}\n"), "r.yaml:4", "scheme and config_groups (line 5) exclude each other");
-  check_error(modifier("      scheme: W8A8\n      kv_cache_scheme: {num_bits: 8}\n"), "r.yaml:5", "KV cache needs calibration");
+  check_error(modifier("      scheme: W8A8\n      kv_cache_scheme: {num_bits: 8, dynamic: true}\n"), "r.yaml:5", "a dynamic cache has no scales");
   check_error(modifier("      scheme: W8A8\n      ignore:\n      - lm_head\n      - 're:('\n"), "r.yaml:7: QuantizationModifier.ignore[1]: re:(",
               "bad regex at offset 1");
   check_error(modifier("      targets: [a]\n      config_groups: {W8A8: [b]}\n"), "r.yaml:4", "targets have no effect beside config_groups");
@@ -313,11 +318,44 @@ TEST_CASE("data-free combinations of activations and weights become schemes") {
   CHECK(fp8.scheme.input_activations == quantization_args{.type = number::floating, .strategy = strategy::token, .dynamic = true});
 }
 
+TEST_CASE("static and mixed activations, caches and attention are stages of their own") {
+  const auto made = [](const std::string& q) { return parsed(linear_quant(q)).stages.at(0); };
+  const stage mean = made("{act: {dtype: int8, scope: per_tensor, symmetric: false, method: minmax, ext: {aggregation_type: mean}}, " + w8 + "}");
+  CHECK(mean.scheme.input_activations == quantization_args{.symmetric = false, .strategy = strategy::tensor, .observer = "minmax"});
+  CHECK(mean.input_observer == policy_choice{"minmax", {{"running", "false"}}});
+  CHECK_FALSE(mean.scheme.dynamic_prefill);
+  const stage mixed = made("{act: {dtype: int8, scope: pd_mix, symmetric: false, method: histogram}, " + w8 + "}");
+  CHECK(mixed.scheme.dynamic_prefill);
+  CHECK(mixed.input_observer.name == "histogram");
+
+  const recipe r =
+      parsed(linear_quant("{" + w8 + "}") +
+             "  - {type: dynamic_cache, qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}, exclude: ['*layers.0*']}\n"
+             "  - {type: fa3_quant}\n");
+  REQUIRE(r.attention.size() == 2);
+  CHECK(r.attention[0].what == attention_stage::operands::cache);
+  CHECK(r.attention[0].args.strategy == strategy::channel);
+  CHECK(r.attention[0].ignore == list{"*layers.0*"});
+  CHECK(r.attention[1].what == attention_stage::operands::attention);
+  CHECK(r.attention[1].observer == policy_choice{"recall_window", {{"ratio", "0.9999"}}});
+  CHECK(r.attention[1].value_observer.name == "minmax");
+
+  const recipe kv = parsed(modifier("      scheme: FP8\n      kv_cache_scheme: {num_bits: 8, type: float, strategy: tensor, dynamic: false}\n"));
+  CHECK(kv.stages.at(0).scheme.weights->strategy == strategy::tensor);
+  CHECK(kv.attention.at(0).args.type == number::floating);
+}
+
 TEST_CASE("combinations that are not built or do not exist are errors") {
   for (const auto& [q, part] : std::vector<std::pair<std::string, std::string>>{
-           {"{act: {dtype: int8, scope: per_tensor, symmetric: true, method: minmax}, " + w8 + "}",
-            "scope per_tensor need calibration, not built yet"},
-           {"{act: {dtype: int8, scope: pd_mix, symmetric: false, method: minmax}, " + w8 + "}", "scope pd_mix need calibration, not built yet"},
+           {"{act: {dtype: int8, scope: per_head, symmetric: true, method: minmax}, " + w8 + "}", "scope per_head are not built yet"},
+           {"{act: {dtype: fp8_e4m3, scope: per_tensor, symmetric: true, method: minmax}, " + w8 + "}",
+            "int8 weights with static fp8_e4m3 activations do not exist"},
+           {"{act: {dtype: int8, scope: pd_mix, symmetric: false, method: minmax}, weight: {dtype: int8, scope: per_channel, symmetric: false, "
+            "method: minmax}}",
+            "static activations need symmetric per_channel weights"},
+           {"{act: {dtype: int8, scope: per_tensor, symmetric: false, method: minmax, ext: {aggregation_type: median}}, " + w8 + "}",
+            "unknown aggregation_type 'median': known: max, mean"},
+           {"{weight: {dtype: int8, scope: per_channel, symmetric: true, method: histogram}}", "method histogram is for activations"},
            {"{act: {dtype: int8, scope: per_token, symmetric: false, method: minmax}, " + w8 + "}", "asymmetric per_token"},
            {"{act: {dtype: float, scope: per_token, symmetric: true, method: minmax}, " + w8 + "}", "dtype float with method minmax"},
            {"{act: {dtype: mxfp8, scope: per_block, symmetric: true, method: minmax}, " + w8 + "}", "dtype 'mxfp8' is not built yet"},
@@ -325,7 +363,7 @@ TEST_CASE("combinations that are not built or do not exist are errors") {
            {"{" + a8 + ", weight: {dtype: int4, scope: per_channel, symmetric: true, method: minmax}}", "W4A8 is not built yet"},
            {"{" + a8 + ", weight: {dtype: int8, scope: per_channel, symmetric: false, method: minmax}}", "asymmetric per_channel weights"},
            {"{weight: {dtype: int8, scope: per_channel, symmetric: true, method: ssz}}",
-            "method 'ssz' is not built yet in this version: known: minmax, none"},
+            "method 'ssz' is not built yet in this version: known: minmax, histogram, none"},
            {"{weight: {dtype: int8, scope: per_channel, symmetric: true}}", "the key 'method' is missing"},
            {"{weight: {dtype: int8, scope: per_row, symmetric: true, method: minmax}}", "unknown scope 'per_row'"},
            {"{weight: {dtype: int8, scope: per_group, symmetric: true, method: minmax}}", "needs a group size"},
@@ -349,8 +387,9 @@ TEST_CASE("other processors, keys, savers and versions are errors that list what
   check_error(good + "  prior: [{process: []}]\n", "r.yaml:6: spec.prior", "need calibration, not built yet");
   check_error(good + "  runner: fast\n", "r.yaml:6: spec.runner", "known: auto, layer_wise");
   check_error(good + "  - type: iter_smooth\n    alpha: 0.5\n", "r.yaml:6: spec.process[1].type",
-              "processor 'iter_smooth' is not built yet in this version: it needs calibration: known: linear_quant, group");
-  check_error(good + "  - type: linear\n", "r.yaml:6", "unknown processor 'linear': known: linear_quant, group; not yet: dynamic_cache");
+              "processor 'iter_smooth' is not built yet in this version: known: linear_quant, dynamic_cache, fa3_quant, group");
+  check_error(good + "  - type: linear\n", "r.yaml:6",
+              "unknown processor 'linear': known: linear_quant, dynamic_cache, fa3_quant, group; not yet: autoround_quant");
   check_error(good + "  - {include: ['*']}\n", "r.yaml:6", "the key 'type' is missing");
   check_error(good + "  - {type: group}\n", "r.yaml:6", "a group without configs");
   check_error(linear_quant("{" + w8 + "}", "    exlude: [a]\n"), "r.yaml:6: spec.process[0].exlude", "known keys: type, qconfig, include, exclude");

@@ -122,7 +122,7 @@ TEST_CASE("byte-pair encoding merges the smallest rank first and the leftmost of
     if (std::find(tokens.begin(), tokens.end(), left + right) == tokens.end()) tokens.push_back(left + right);
   }
   for (std::size_t i = 0; i < tokens.size(); ++i) words.add(tokens[i], static_cast<token_id>(i));
-  bpe model{{.bytes = true}, ranks.size()};
+  bpe model{{.bytes = true}};
   for (const auto& [pair, rank] : ranks) model.add_merge(words.find(pair.first), words.find(pair.second), rank, words.find(pair.first + pair.second));
   model.finish(words);
 

@@ -39,5 +39,6 @@ void declare_verify(CLI::App& app, int& exit_code);
 void declare_devices(CLI::App& app, int& exit_code);
 void declare_tokenize(CLI::App& app, int& exit_code);
 void declare_eval(CLI::App& app, int& exit_code);
+void declare_report(CLI::App& app, int& exit_code);
 
 }  // namespace qlib::program

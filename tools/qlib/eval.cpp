@@ -114,7 +114,7 @@ int run(const eval_options& o) {
   how.gemm.bf16_inputs = o.bf16;
   how.phase = o.phase == "prefill" ? inference_phase::prefill : inference_phase::decode;
   how.logits_path = o.logits;
-  if (!o.common.quiet) how.progress = [](std::size_t done, std::size_t all) { fmt::print(stderr, "{}/{}\n", done, all); };
+  if (!o.common.quiet) how.progress = [](std::size_t done, std::size_t all) { fmt::print(stderr, "layer {} of {}\n", done, all); };
   evaluation r;
   if (errors bad = evaluate(o.model_path, o.reference, data.samples, how, r); !bad.empty()) return report_errors(bad);
 

@@ -70,6 +70,7 @@ int main(int argc, char** argv) {
   declare_devices(app, code);
   declare_tokenize(app, code);
   declare_eval(app, code);
+  declare_report(app, code);
   if (argc > 1 && argv[1][0] != '-') {
     std::string known;
     bool found = false;

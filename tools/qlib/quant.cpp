@@ -2,10 +2,11 @@
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
+#include <qlib/report/describe.hpp>
+#include <qlib/report/report_folder.hpp>
+#include <qlib/report/report_json.hpp>
 
 #include <chrono>
-#include <fstream>
 #include <map>
 #include <memory>
 
@@ -87,6 +88,9 @@ class calibration_line {
   clock::time_point start_ = clock::now();
 };
 
+/// --report FILE.json: no folder and no page.
+bool json_alone(const std::string& report) { return report.ends_with(".json"); }
+
 int run(const quant_options& o) {
   const auto start = clock::now();
   prepared p;
@@ -100,6 +104,8 @@ int run(const quant_options& o) {
   options.overwrite = o.overwrite;
   options.measure_error = o.common.json || !o.report.empty();
   if (found.empty()) found = check_target(p.plan, options);
+  if (!o.report.empty() && !json_alone(o.report))
+    if (const status s = check_report_folder(o.report); !s) found.push_back(s.error());
   if (!found.empty()) return report_errors(found);
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
   if (!o.model_type.empty() && o.model_type != p.plan.model_type)
@@ -116,7 +122,10 @@ int run(const quant_options& o) {
     if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", p.forward->data.report.text());
     for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
     calibration_line line{o.common.quiet};
-    auto ranges = run_calibration(o, p, [&](const calibration_progress& state) { line(state); });
+    calibrate_options how;
+    how.histograms = !o.report.empty();
+    how.on_progress = [&](const calibration_progress& state) { line(state); };
+    auto ranges = run_calibration(o, p, how);
     if (!ranges) return report_error(ranges.error());
     found_ranges = *std::move(ranges);
     calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();
@@ -130,53 +139,16 @@ int run(const quant_options& o) {
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
 
   if (o.common.json || !o.report.empty()) {
-    nlohmann::ordered_json j;
-    j["model_type"] = p.plan.model_type;
-    j["quant_type"] = o.flags.quant_type.empty() ? (done->layers.empty() ? "" : done->layers.front().quant_type) : o.flags.quant_type;
-    j["format"] = p.plan.format;
-    j["seconds"] = seconds;
-    j["peak_rss_bytes"] = peak_rss_bytes();
-    j["input_bytes"] = p.plan.input_bytes;
-    j["output_bytes"] = p.plan.output_bytes;
-    j["tensors"] = {{"quantized", p.plan.quantized}, {"float", p.plan.slots.size() - [&] {
-                                                        std::size_t n = 0;
-                                                        for (const output_slot& s : p.plan.slots) n += s.tensor.role != slot_role::copy;
-                                                        return n;
-                                                      }()}};
-    if (found_ranges) {
-      const calibration_report& data = p.forward->data.report;
-      auto& c = j["calibration"] = {{"file", data.file},         {"samples", data.samples},
-                                    {"tokens", data.tokens},     {"truncated", data.truncated},
-                                    {"dropped_tokens", data.dropped_tokens}, {"products", found_ranges->products},
-                                    {"seconds", calibration_seconds}};
-      c["operands"] = nlohmann::ordered_json::array();
-      for (std::size_t i = 0; i < p.plan.operands.size(); ++i) {
-        const operand_parameters& found = found_ranges->operands[i];
-        nlohmann::ordered_json operand{{"name", p.plan.operands[i].name}, {"observer", p.plan.operands[i].observer.name},
-                                       {"tokens", found.tokens},          {"min", found.seen.min},
-                                       {"max", found.seen.max},           {"range_score", found.range_score}};
-        if (found.scales.size() == 1) {
-          operand["scale"] = found.scales[0];
-          operand["zero_point"] = found.zero_points.empty() ? 0 : found.zero_points[0];
-        }
-        c["operands"].push_back(std::move(operand));
-      }
-    }
-    j["layers"] = nlohmann::ordered_json::array();
-    for (const layer_report& l : done->layers)
-      j["layers"].push_back(
-          {{"name", l.name}, {"quant_type", l.quant_type}, {"mse", l.error.mse}, {"cosine", l.error.cosine}, {"max_abs_err", l.error.max_abs_err}});
-    j["files"] = done->files;
-    j["warnings"] = p.plan.warnings;
-    if (found_ranges)
-      for (const std::string& w : found_ranges->warnings) j["warnings"].push_back(w);
-    if (o.common.json) fmt::print("{}\n", j.dump(1));
+    accuracy_report report = describe_run(p.source, p.plan, *done, options.found, p.forward ? &p.forward->data.report : nullptr);
+    if (!o.flags.quant_type.empty()) report.quant_type = o.flags.quant_type;
+    report.seconds = seconds;
+    report.peak_rss_bytes = peak_rss_bytes();
+    if (report.calibration) report.calibration->seconds = calibration_seconds;
+    if (o.common.json) fmt::print("{}\n", json_of(report));
     if (!o.report.empty()) {
-      std::ofstream file{o.report};
-      file << j.dump(1) << '\n';
-      if (!file.flush())
-        return report_error(
-            {.kind = error_kind::run_failed, .where = o.report, .problem = "cannot be written", .remedy = "the checkpoint itself is complete"});
+      const status written = json_alone(o.report) ? write_report_file(o.report, json_of(report) + "\n") : write_report(o.report, report);
+      if (!written) return report_error(written.error());
+      if (!o.common.json && !o.common.quiet && !json_alone(o.report)) fmt::print("{}/report.html: the report\n", o.report);
     }
   }
   if (!o.common.json && !o.common.quiet)

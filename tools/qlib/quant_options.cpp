@@ -72,7 +72,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   add_boolean(c, "--resume", o.resume, "continue a run that was interrupted");
   add_boolean(c, "--overwrite", o.overwrite, "replace what is at save_path");
   add_boolean(c, "--dry_run", o.dry_run, "check everything, write nothing");
-  c.add_option("--report", o.report, "write the report, as JSON, to this file");
+  c.add_option("--report", o.report, "write the report here: report.html and report.json; a path that ends in .json: that document alone");
 }
 
 errors prepare(const quant_options& o, prepared& out) {
@@ -137,6 +137,20 @@ errors prepare(const quant_options& o, prepared& out) {
       if (!name.ends_with(".py") || o.trust_remote_code) out.copied_files.push_back(name);
   }
   return found;
+}
+
+result<calibration> run_calibration(const quant_options& o, prepared& p, const calibrate_options& how) {
+  auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, how);
+  const std::size_t level = *disabled_layers(o.disable_level);
+  if (!found || level == 0) return found;
+  const std::vector<std::string> floats = layers_by_range_score(p.plan, *found, level);
+  for (stage& s : p.recipe.stages) s.ignore.insert(s.ignore.end(), floats.begin(), floats.end());
+  quantization_plan fewer;
+  if (errors bad = make_plan(p.source, p.layout, p.recipe, p.options, fewer); !bad.empty()) return bad.front();
+  calibration kept = for_plan(*found, p.plan, fewer);
+  for (const std::string& name : floats) kept.warnings.push_back(name + ": stays float (--disable_level " + o.disable_level + ")");
+  p.plan = std::move(fewer);
+  return kept;
 }
 
 }  // namespace qlib::program

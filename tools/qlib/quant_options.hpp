@@ -45,10 +45,9 @@ struct prepared {
   std::optional<model_description> description;  ///< of families that calibration knows
   errors description_errors;                     ///< why there is none
   quantization_plan plan;
-  std::unique_ptr<forward_pass> forward;         ///< of plans with operands
+  std::unique_ptr<forward_pass> forward;  ///< of plans with operands
   std::vector<std::string> copied_files;
 };
-
 
 void add_quant_options(CLI::App& command, quant_options& options, bool needs_save_path);
 
@@ -68,6 +67,6 @@ std::uint64_t forecast_memory(const quant_options& options, const prepared& p);
 std::optional<std::size_t> disabled_layers(const std::string& level);
 
 /// Runs the calibration pass, and keeps layers float as --disable_level says: the plan changes then.
-result<calibration> run_calibration(const quant_options& options, prepared& p, const std::function<void(const calibration_progress&)>& on_progress);
+result<calibration> run_calibration(const quant_options& options, prepared& p, const calibrate_options& how);
 
 }  // namespace qlib::program

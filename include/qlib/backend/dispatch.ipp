@@ -34,10 +34,11 @@ inline constexpr kernel_table kernels {
 #else
   "emulated",
 #endif
-      {to_float<float>, ranges<float>, solve_tiles<float>, quantize<float>, quantize_nibbles<float>, column_absmax<float>, histogram<float>, outside<float>},
+      {to_float<float>,         ranges<float>,        solve_tiles<float>, quantize<float>,
+       quantize_nibbles<float>, column_absmax<float>, histogram<float>,   outside<float>},
       {to_float<bf16>, ranges<bf16>, solve_tiles<bf16>, quantize<bf16>, quantize_nibbles<bf16>, column_absmax<bf16>, histogram<bf16>, outside<bf16>},
-      {to_float<f16>, ranges<f16>, solve_tiles<f16>, quantize<f16>, quantize_nibbles<f16>, column_absmax<f16>, histogram<f16>, outside<f16>}, solve_qparams, dequantize, pack_nibbles,
-      pack_nibble_rows, finish_streaming,
+      {to_float<f16>, ranges<f16>, solve_tiles<f16>, quantize<f16>, quantize_nibbles<f16>, column_absmax<f16>, histogram<f16>, outside<f16>},
+      solve_qparams, dequantize, pack_nibbles, pack_nibble_rows, finish_streaming,
 };
 
 }  // namespace HWY_NAMESPACE

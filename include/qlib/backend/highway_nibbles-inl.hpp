@@ -46,8 +46,8 @@ HWY_INLINE shorts join_pairs(codes8 c) {
 template <class T, code_kind Kind, bool Streams>
 class nibble_quantizer {
  public:
-  static constexpr std::size_t step = 2 * block;        ///< elements that become one vector of bytes
-  static constexpr std::size_t part = step / 4;         ///< elements with one parameter set at least
+  static constexpr std::size_t step = 2 * block;  ///< elements that become one vector of bytes
+  static constexpr std::size_t part = step / 4;   ///< elements with one parameter set at least
   HWY_INLINE nibble_quantizer(std::uint8_t flip, const next_strip& next) : next_{next} {
     const std::uint8_t nibbles = static_cast<std::uint8_t>((flip ^ 8) * 0x11);
     flips_ = hn::Set(i16_tag{}, even_odd<T> ? static_cast<std::int16_t>(nibbles * 0x101) : static_cast<std::int16_t>(nibbles ^ 0x80));
@@ -94,7 +94,8 @@ class nibble_quantizer {
       bytes = twice_(hn::BitCast(i8_tag{}, hn::Xor(joined, flips_)));
     } else {
       const codes8 a = saturate_nibbles(narrow_signed(codes_of_pair<T, Kind, true>(x, p0), codes_of_pair<T, Kind, true>(x + part, p1)));
-      const codes8 b = saturate_nibbles(narrow_signed(codes_of_pair<T, Kind, true>(x + 2 * part, p2), codes_of_pair<T, Kind, true>(x + 3 * part, p3)));
+      const codes8 b =
+          saturate_nibbles(narrow_signed(codes_of_pair<T, Kind, true>(x + 2 * part, p2), codes_of_pair<T, Kind, true>(x + 3 * part, p3)));
       const auto low_byte = hn::Set(i16_tag{}, std::int16_t{0xff});
       bytes = joined_(narrow_unsigned(hn::Xor(hn::And(join_pairs(a), low_byte), flips_), hn::Xor(hn::And(join_pairs(b), low_byte), flips_)));
     }

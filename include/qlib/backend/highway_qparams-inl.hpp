@@ -50,8 +50,7 @@ class vector_solver {
     if (!zero_points) return;
     floats z = none;
     if (!symmetric_)
-      z = ascend_ ? hn::Add(hn::Round(hn::Div(hn::Neg(low), s)), qmin_)
-                  : hn::Round(hn::Min(qmax_, hn::Max(qmin_, hn::Sub(qmin_, hn::Div(low, s)))));
+      z = ascend_ ? hn::Add(hn::Round(hn::Div(hn::Neg(low), s)), qmin_) : hn::Round(hn::Min(qmax_, hn::Max(qmin_, hn::Sub(qmin_, hn::Div(low, s)))));
     hn::StoreU(hn::ConvertTo(i32_tag{}, hn::Min(qmax_, hn::Max(qmin_, z))), i32_tag{}, zero_points);
   }
 
@@ -112,7 +111,7 @@ bool solve_tiles(matrix_view<const T> x, const quant_spec& spec, qparams_view q)
       for (std::size_t i = 0; i < count; ++i)
         if (!seen[i].defined()) return false;
       HWY_NAMESPACE::solve_qparams(std::span<const range>{seen, count}, spec,
-                    {{1, count}, q.scales.subspan(at + j, count), zero_points ? q.zero_points.subspan(at + j, count) : q.zero_points});
+                                   {{1, count}, q.scales.subspan(at + j, count), zero_points ? q.zero_points.subspan(at + j, count) : q.zero_points});
     }
   }
   return true;

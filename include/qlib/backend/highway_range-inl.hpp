@@ -184,7 +184,8 @@ requires std::is_same_v<T, float> HWY_INLINE bool extremes_of_groups(const T* ro
                                                                      const next_strip& next) {
   const float_tag d;
   const floats finite = hn::Set(d, std::numeric_limits<float>::max());
-  floats lows[lanes / 4], highs[lanes / 4], poison = hn::Zero(d);
+  floats lows[lanes / 4], highs[lanes / 4];
+  floats poison = hn::Zero(d), poison_b = poison, poison_c = poison, poison_e = poison;  // four, to hide the latency of float operations
   for (std::size_t k = 0; k < lanes / 4; ++k, first += 4 * group) {
     next.prefetch(row, first * sizeof(T), 4 * group * sizeof(T));
     const T* x = row + first;
@@ -192,8 +193,8 @@ requires std::is_same_v<T, float> HWY_INLINE bool extremes_of_groups(const T* ro
       highs[k] = reduce_four<largest_pattern>(group_magnitudes(x, group), group_magnitudes(x + group, group), group_magnitudes(x + 2 * group, group),
                                               group_magnitudes(x + 3 * group, group));
     } else {
-      const low_and_high a = group_extremes(x, group, poison), b = group_extremes(x + group, group, poison),
-                         c = group_extremes(x + 2 * group, group, poison), e = group_extremes(x + 3 * group, group, poison);
+      const low_and_high a = group_extremes(x, group, poison), b = group_extremes(x + group, group, poison_b),
+                         c = group_extremes(x + 2 * group, group, poison_c), e = group_extremes(x + 3 * group, group, poison_e);
       lows[k] = reduce_four<lowest_of>(a.low, b.low, c.low, e.low);
       highs[k] = reduce_four<highest_of>(a.high, b.high, c.high, e.high);
     }
@@ -205,6 +206,7 @@ requires std::is_same_v<T, float> HWY_INLINE bool extremes_of_groups(const T* ro
   } else {
     low = hn::Add(reduce_all<lowest_of>(lows), hn::Zero(d));  // no -0
     high = hn::Add(reduce_all<highest_of>(highs), hn::Zero(d));
+    poison = hn::Add(hn::Add(poison, poison_b), hn::Add(poison_c, poison_e));
     return hn::AllTrue(d, hn::And(hn::And(hn::Ge(low, hn::Neg(finite)), hn::Le(high, finite)), hn::Eq(poison, poison)));
   }
 }
@@ -248,8 +250,8 @@ HWY_INLINE floats widen_patterns(hn::Vec<u32_tag> bits) {
 /// The same of 16-bit values, on their bit patterns, as range_of. Also false if a group has values of one sign only, other than zeros, unless
 /// Symmetric.
 template <class T, bool Symmetric>
-requires(sizeof(T) == 2) HWY_INLINE bool extremes_of_groups(const T* row, std::size_t first, std::size_t group, floats& low, floats& high,
-                                                            const next_strip& next) {
+requires(sizeof(T) == 2) HWY_INLINE
+    bool extremes_of_groups(const T* row, std::size_t first, std::size_t group, floats& low, floats& high, const next_strip& next) {
   constexpr std::uint32_t infinity = std::is_same_v<T, f16> ? 0x7c00u : 0x7f80u;
   constexpr std::size_t step = 2 * lanes;
   const i16_tag di;

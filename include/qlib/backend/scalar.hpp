@@ -109,7 +109,8 @@ struct scalar_backend {
       const std::size_t first_row = i / q.grid.cols * shape.rows, first_col = i % q.grid.cols * shape.cols;
       range seen = range::empty();
       for (std::size_t r = first_row; r < std::min(first_row + shape.rows, x.rows()); ++r)
-        for (std::size_t c = first_col; c < std::min(first_col + shape.cols, x.cols()); ++c) seen = join(seen, range_of_value(qlib::to_float(x(r, c))));
+        for (std::size_t c = first_col; c < std::min(first_col + shape.cols, x.cols()); ++c)
+          seen = join(seen, range_of_value(qlib::to_float(x(r, c))));
       if (!seen.defined()) return false;
       qlib::solve_qparams(std::span<const range>{&seen, 1}, spec,
                           {{1, 1}, q.scales.subspan(i, 1), q.zero_points.empty() ? q.zero_points : q.zero_points.subspan(i, 1)});

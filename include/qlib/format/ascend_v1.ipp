@@ -39,7 +39,8 @@ QLIB_INLINE result<linear_encoding> ascend_v1_format::encode(const matrix_module
     if (!w.symmetric) return refuse("W8A8_DYNAMIC has no weight offset in its kernel", "use symmetric weights");
     e.quant_type = "W8A8_DYNAMIC";
   } else if (w.type == number::integer && w.num_bits == 8 && static_tensor && activations_match) {
-    if (!w.symmetric || grouped) return refuse("static W8A8 has one symmetric weight scale a channel in its kernel", "use symmetric per-channel weights");
+    if (!w.symmetric || grouped)
+      return refuse("static W8A8 has one symmetric weight scale a channel in its kernel", "use symmetric per-channel weights");
     e.quant_type = s.dynamic_prefill ? "W8A8_MIX" : "W8A8";
     e.input = quant_spec{.type = number::integer,
                          .num_bits = 8,
@@ -87,7 +88,7 @@ QLIB_INLINE result<linear_encoding> ascend_v1_format::encode(const matrix_module
 }
 
 QLIB_INLINE result<std::vector<attention_encoding>> ascend_v1_format::encode_attention(const attention_module& m, const attention_stage& s, dtype,
-                                                                                        compat) {
+                                                                                       compat) {
   const auto refuse = [&](std::string problem, std::string remedy) {
     return error{.where = s.where, .subject = m.name, .problem = std::move(problem), .remedy = std::move(remedy)};
   };
@@ -148,8 +149,8 @@ QLIB_INLINE std::vector<document> ascend_v1_format::documents(const manifest& m)
   out.push_back({"quant_model_weights.safetensors.index.json", index.dump(2)});
 
   // "model_quant_type": the type that comes last in this list among those that occur.
-  static constexpr std::array<std::string_view, 8> priority{"FLOAT", "W8A16",           "W8A8_DYNAMIC",    "W8A8_MIX",
-                                                             "W8A8",  "WFP8AFP8_DYNAMIC", "W8A8FP8_DYNAMIC", "W4A16"};
+  static constexpr std::array<std::string_view, 8> priority{"FLOAT",           "W8A16", "W8A8_DYNAMIC", "W8A8_MIX", "W8A8", "WFP8AFP8_DYNAMIC",
+                                                            "W8A8FP8_DYNAMIC", "W4A16"};
   json description = json::object();
   std::size_t best = 0;
   for (const manifest::tensor& t : m.tensors) {

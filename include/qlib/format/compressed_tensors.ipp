@@ -107,7 +107,8 @@ QLIB_INLINE result<std::vector<attention_encoding>> compressed_tensors_format::e
     return error{.where = s.where, .subject = m.name, .problem = std::move(problem), .remedy = std::move(remedy)};
   };
   const quantization_args& a = s.args;
-  if (s.what != attention_stage::operands::cache) return refuse("compressed-tensors stores no attention operands but the cache", "use --format ascend_v1");
+  if (s.what != attention_stage::operands::cache)
+    return refuse("compressed-tensors stores no attention operands but the cache", "use --format ascend_v1");
   if (a.dynamic) return refuse("a dynamic cache has no scales", "leave it out of the recipe: engines quantize the cache by an option of theirs");
   if (!a.symmetric) return refuse("engines read symmetric cache scales only", "set symmetric: true");
   if (a.strategy != strategy::tensor)
@@ -188,8 +189,7 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   q["format"] = containers.empty() ? "dense" : containers.size() == 1 ? *containers.begin() : "mixed-precision";
   q["global_compression_ratio"] = nullptr;
   q["ignore"] = std::move(ignore);
-  q["kv_cache_scheme"] =
-      m.attentions.empty() ? json(nullptr) : detail::arguments_json(m.recipe->attention[m.attentions.front().stage].args, false);
+  q["kv_cache_scheme"] = m.attentions.empty() ? json(nullptr) : detail::arguments_json(m.recipe->attention[m.attentions.front().stage].args, false);
   q["quant_method"] = "compressed-tensors";
   q["quantization_status"] = "compressed";
   q["sparsity_config"] = json::object();

@@ -18,13 +18,13 @@ enum class compat { none, llmcompressor, msmodelslim };
 
 /// What the bytes of an output tensor are made from.
 enum class slot_role {
-  copy,                ///< a source tensor or a float matrix, converted to the slot's dtype
-  codes,               ///< the packed weight
-  scales,              ///< one a tile
-  zero_points,         ///< one a tile, as numbers of the slot's dtype
-  packed_zero_points,  ///< compressed-tensors' int32 words along the output channels
-  weight_shape,        ///< compressed-tensors' [rows, cols], int64
-  zeros,               ///< AscendV1's weight_offset of symmetric weights
+  copy,                 ///< a source tensor or a float matrix, converted to the slot's dtype
+  codes,                ///< the packed weight
+  scales,               ///< one a tile
+  zero_points,          ///< one a tile, as numbers of the slot's dtype
+  packed_zero_points,   ///< compressed-tensors' int32 words along the output channels
+  weight_shape,         ///< compressed-tensors' [rows, cols], int64
+  zeros,                ///< AscendV1's weight_offset of symmetric weights
   operand_scales,       ///< of a calibrated operand: a linear's input, keys, values, queries
   operand_zero_points,  ///< of the same, as numbers of the slot's dtype
   deq_scales,           ///< AscendV1's static W8A8: input scale times weight scale, f32, or its bits sign-extended to i64
@@ -45,8 +45,8 @@ struct linear_encoding {
   registry::packers::any packer{int8_packer{}};
   std::optional<quant_spec> input = {};  ///< of static inputs: they need calibration
   std::string quant_type;                ///< "W8A8_DYNAMIC": what the description and the report call it
-  std::vector<output_tensor> tensors;  ///< without the bias
-  dtype bias_type = dtype::f32;        ///< dtype the bias is stored in
+  std::vector<output_tensor> tensors;    ///< without the bias
+  dtype bias_type = dtype::f32;          ///< dtype the bias is stored in
 };
 
 /// A calibrated operand of attention, and how it is stored.

@@ -6,6 +6,14 @@
 
 namespace qlib::inline v0 {
 
+namespace detail {
+
+inline bool in_layers(const model_description& model, std::string_view name) {
+  return std::ranges::any_of(model.layers, [&](const layer_description& l) { return name.starts_with(l.prefix); });
+}
+
+}  // namespace detail
+
 QLIB_INLINE std::map<std::string, std::vector<std::string>> readers_of_norms(const model_description& model) {
   std::map<std::string, std::vector<std::string>> out;
   const attention_description& a = model.attention;
@@ -62,6 +70,7 @@ QLIB_INLINE errors simulated_activations::create(const weight_folder& folder, co
       if (std::ranges::all_of(bias, [](float b) { return b == 0; })) continue;
       const auto to = readers.find(norm);
       const stored_tensor* gain = folder.find(norm + ".weight");
+      if (to == readers.end() && !detail::in_layers(model, norm)) continue;  // of a tower, or of layers that are not run
       if (to == readers.end() || !gain || gain->info.shape != tensor->info.shape || (model.experts.scale_input && to->second.empty()))
         found.push_back({.where = folder.directory() + "/" + folder.file_of(*tensor),
                          .subject = tensor->info.name,
@@ -81,6 +90,7 @@ QLIB_INLINE errors simulated_activations::create(const weight_folder& folder, co
     // Fused projections keep the scales one level down.
     std::string name = module;
     while (!known.contains(name) && name.find('.') != std::string::npos) name.erase(name.rfind('.'));
+    if (!known.contains(name) && !detail::in_layers(model, module)) continue;
     if (!known.contains(name)) {
       found.push_back({.where = folder.directory(),
                        .subject = module,

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <set>
 
 namespace qlib::inline v0 {
 
@@ -103,7 +104,7 @@ class ascend_v1_reader {
     const stored_tensor* s = read_.required(prefix_ + ".weight_scale", float_types);
     const stored_tensor* o = read_.optional(prefix_ + ".weight_offset");
     if (!w || !s) return false;
-    quantized_matrix& m = l.weight;
+    stored_matrix& m = l.weight;
     m = {.rows = w->info.shape[0], .cols = w->info.shape[1], .layout = layout, .num_bits = bits, .codes = w, .scale = s};
     const auto& shape = s->info.shape;
     const bool one = s->info.elements() == 1;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 namespace qlib::inline v0 {
 
@@ -20,6 +21,7 @@ class compressed_tensors_reader {
   void linear(const std::string& module) {
     module_ = module;
     const stored_scheme* s = config_.scheme_of(module);
+    if (!s) s = config_.scheme_of(module, "Embedding");
     if (!s || !s->weights || s->unknown) {
       refuse(s && s->unknown ? "scheme " + s->name + " is not known" : std::string{"is quantized, but no config group says how"});
       return;
@@ -51,7 +53,7 @@ class compressed_tensors_reader {
  private:
   void refuse(std::string problem) { read_.fault("config.json", module_, std::move(problem), "evaluate a checkpoint of another scheme"); }
 
-  bool weight(const stored_arguments& w, quantized_matrix& m) {
+  bool weight(const stored_arguments& w, stored_matrix& m) {
     const bool packed = read_.folder().find(module_ + ".weight_packed") != nullptr;
     const bool fp4 = w.floating && w.num_bits == 4;
     const stored_tensor* codes = packed ? read_.required(module_ + ".weight_packed", {fp4 ? dtype::u8 : dtype::i32})
@@ -100,7 +102,7 @@ class compressed_tensors_reader {
     return order(g, m);
   }
 
-  bool tiles(const stored_arguments& w, quantized_matrix& m) {
+  bool tiles(const stored_arguments& w, stored_matrix& m) {
     m.tile_rows = 1;
     m.tile_cols = m.cols;
     if (w.strategy == "tensor") m.tile_rows = m.rows;
@@ -112,7 +114,7 @@ class compressed_tensors_reader {
   }
 
   /// weight_g_idx of files before 0.19; -1 says that it was never filled.
-  bool order(const grid& g, quantized_matrix& m) {
+  bool order(const grid& g, stored_matrix& m) {
     const stored_tensor* index = read_.optional(module_ + ".weight_g_idx");
     if (!index) return true;
     if (!read_.has_shape(*index, {m.cols})) return false;

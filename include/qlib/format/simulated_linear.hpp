@@ -2,12 +2,11 @@
 #pragma once
 #include <qlib/core/status.hpp>
 #include <qlib/format/activation_arithmetic.hpp>
-#include <qlib/format/quantized_matrix.hpp>
+#include <qlib/format/stored_matrix.hpp>
 #include <qlib/format/weight_folder.hpp>
 
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -24,7 +23,7 @@ struct folded_linear {
 
 /// A linear layer: its weight as numbers, and what happens to its input.
 struct simulated_linear {
-  quantized_matrix weight;
+  stored_matrix weight;
   const stored_tensor* bias = nullptr;
   std::optional<folded_linear> folded = {};  ///< has its own bias and row scales
   activation_arithmetic input = {};

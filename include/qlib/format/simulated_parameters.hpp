@@ -37,7 +37,7 @@ class simulated_parameters final : public parameter_source {
     std::uint64_t offset = 0, row_stride = 0, col_stride = 1;  ///< elements
   };
   void add_stack(const stored_tensor& t, const stored_tensor* bias, bool transposed, bool interleaved);
-  quantized_matrix matrix_of(const simulated_linear& l) const;
+  stored_matrix matrix_of(const simulated_linear& l) const;
   std::vector<float> bias_of(const simulated_linear& l) const;
 
   const weight_folder* folder_;

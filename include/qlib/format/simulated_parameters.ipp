@@ -2,7 +2,6 @@
 #include <qlib/format/simulated_parameters.hpp>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 
@@ -48,7 +47,7 @@ QLIB_INLINE simulated_parameters::simulated_parameters(const weight_folder& fold
 }
 
 QLIB_INLINE void simulated_parameters::add_stack(const stored_tensor& t, const stored_tensor* bias, bool transposed, bool interleaved) {
-  const auto& [experts, d1, d2] = std::array<std::uint64_t, 3>{t.info.shape[0], t.info.shape[1], t.info.shape[2]};
+  const std::uint64_t experts = t.info.shape[0], d1 = t.info.shape[1], d2 = t.info.shape[2];
   const std::uint64_t outs = transposed ? d2 : d1, ins = transposed ? d1 : d2;
   const bool pair = t.info.name.ends_with("gate_up_proj");
   const std::string base = t.info.name.substr(0, t.info.name.rfind('.'));
@@ -83,8 +82,8 @@ QLIB_INLINE std::optional<dtype> simulated_parameters::type(const std::string& n
   return e->second.linear ? dtype::f32 : e->second.tensor->info.dtype;
 }
 
-QLIB_INLINE quantized_matrix simulated_parameters::matrix_of(const simulated_linear& l) const {
-  quantized_matrix m = l.weight;
+QLIB_INLINE stored_matrix simulated_parameters::matrix_of(const simulated_linear& l) const {
+  stored_matrix m = l.weight;
   if (l.folded) {
     // The hook's inputs are (xq - offset) * input_scale, so that weights and biases are plain numbers.
     m.row_scales.resize(m.rows);

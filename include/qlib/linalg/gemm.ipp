@@ -40,12 +40,12 @@ inline float* thread_workspace() {
 
 /// oneDNN 2 has its best bf16 code for a y whose rows touch. So such products are cut into strips of whole rows, and x is rounded a strip at
 /// a time; but not where a strip of x or y would leave the L2 cache, or too few strips keep the threads busy.
-inline constexpr std::size_t strip_rows = 256, widest_strip = 4096;
+inline constexpr std::size_t rounded_rows = 256, widest_strip = 4096;
 inline bool in_strips(matrix_view<const float> x, matrix_view<float> y) {
-  return y.stride() == y.cols() && y.cols() <= widest_strip && x.cols() <= widest_strip && y.rows() >= 4 * strip_rows;
+  return y.stride() == y.cols() && y.cols() <= widest_strip && x.cols() <= widest_strip && y.rows() >= 4 * rounded_rows;
 }
 inline bf16* thread_strip() {
-  thread_local const buffer memory{strip_rows * widest_strip * sizeof(bf16)};
+  thread_local const buffer memory{rounded_rows * widest_strip * sizeof(bf16)};
   return reinterpret_cast<bf16*>(memory.data());
 }
 
@@ -99,7 +99,7 @@ QLIB_INLINE void gemm::operator()(matrix_view<const float> x, matrix_view<const 
 
 QLIB_INLINE bool gemm::multiply_bf16(matrix_view<const float> x, matrix_view<const bf16> w, matrix_view<float> y) const {
   if (detail::in_strips(x, y))
-    return detail::for_each_tile(x, w, y, detail::strip_rows, y.cols(), options_.threads, [this](auto x_rows, auto w_rows, matrix_view<float> out) {
+    return detail::for_each_tile(x, w, y, detail::rounded_rows, y.cols(), options_.threads, [this](auto x_rows, auto w_rows, matrix_view<float> out) {
       const matrix_view<bf16> rounded{detail::thread_strip(), x_rows.rows(), x_rows.cols()};
       if (!rounded.data()) return false;
       kernels_->round_to_bf16(x_rows, rounded);

@@ -80,7 +80,8 @@ struct calibration_data {
 errors load_calibration_texts(const std::string& path, const tokenizer& words, const calibration_options& options, const sequence_limits& limits,
                               calibration_data& out);
 
-/// Reads token ids: the tensor `ids` (or `input_ids`, or the only one), I32 or I64 of shape [samples, length], of a safetensors file.
+/// Reads token ids of a safetensors file: the tensor `ids` (or `input_ids`, or the only one), I32 or I64 of shape [samples, length]; or one
+/// tensor a sample, `ids.0`, `ids.1`, ..., for samples of different lengths.
 errors load_calibration_ids(const std::string& path, const calibration_options& options, const sequence_limits& limits, calibration_data& out);
 
 /// The order in which `count` things are taken: 0, 1, ... without a seed; else Fisher-Yates from the last place down, its j the next value

@@ -309,33 +309,47 @@ QLIB_INLINE errors load_calibration_ids(const std::string& path, const calibrati
   const auto fault = [&](std::string subject, std::string problem) {
     return errors{{error_kind::invalid_input, path, std::move(subject), std::move(problem), "pass an I32 tensor `ids` of shape [samples, length]"}};
   };
-  const tensor_info* tensor = file.find("ids");
-  if (!tensor) tensor = file.find("input_ids");
-  if (!tensor && file.tensors().size() == 1) tensor = &file.tensors()[0];
-  if (!tensor) return fault({}, "has no tensor `ids`");
-  if (tensor->dtype != dtype::i32 && tensor->dtype != dtype::i64) return fault(tensor->name, "has the dtype " + std::string{name_of(tensor->dtype)});
-  if (tensor->shape.size() != 2) return fault(tensor->name, "has " + std::to_string(tensor->shape.size()) + " dimensions");
-  if (tensor->elements() == 0) return fault(tensor->name, "is empty");
+  // One tensor of equal samples, or one a sample: ids.0, ids.1, ...
+  std::vector<const tensor_info*> tensors;
+  if (const tensor_info* all = file.find("ids") ? file.find("ids") : file.find("input_ids")) tensors.push_back(all);
+  for (std::size_t i = 0; tensors.size() == i; ++i)
+    if (const tensor_info* one = file.find("ids." + std::to_string(i))) tensors.push_back(one);
+  if (tensors.empty() && file.tensors().size() == 1) tensors.push_back(&file.tensors()[0]);
+  if (tensors.empty()) return fault({}, "has no tensor `ids`");
+  struct row {
+    const tensor_info* tensor;
+    std::size_t number, length;
+  };
+  std::vector<row> rows;
+  for (const tensor_info* t : tensors) {
+    if (t->dtype != dtype::i32 && t->dtype != dtype::i64) return fault(t->name, "has the dtype " + std::string{name_of(t->dtype)});
+    if (t->shape.size() != 2 && !(t->shape.size() == 1 && t->name.starts_with("ids.")))
+      return fault(t->name, "has " + std::to_string(t->shape.size()) + " dimensions");
+    if (t->elements() == 0) return fault(t->name, "is empty");
+    const std::size_t count = t->shape.size() == 2 ? t->shape[0] : 1;
+    for (std::size_t r = 0; r < count; ++r) rows.push_back({t, r, t->shape.back()});
+  }
 
   detail::sample_collector collect{path, options, limits};
   if (!collect.wrong().empty()) return collect.wrong().take();
-  const std::size_t rows = tensor->shape[0], length = tensor->shape[1], width = tensor->dtype == dtype::i32 ? 4 : 8;
   collect.data.report.kind = "ids";
-  collect.data.report.key = tensor->name;
-  collect.data.report.available = rows;
-  const std::byte* bytes = file.bytes(*tensor).data();
-  for (const std::size_t row : sampling_order(rows, options.seed)) {
+  collect.data.report.key = tensors[0]->name;
+  collect.data.report.available = rows.size();
+  for (const std::size_t n : sampling_order(rows.size(), options.seed)) {
     if (!collect.wants_more()) break;
-    std::vector<std::int32_t> ids(length);
-    for (std::size_t i = 0; i < length; ++i) {
+    const row& at = rows[n];
+    const std::byte* bytes = file.bytes(*at.tensor).data();
+    const std::size_t width = at.tensor->dtype == dtype::i32 ? 4 : 8;
+    std::vector<std::int32_t> ids(at.length);
+    for (std::size_t i = 0; i < at.length; ++i) {
       std::int64_t wide = 0;
-      std::memcpy(&wide, bytes + (row * length + i) * width, width);
+      std::memcpy(&wide, bytes + (at.number * at.length + i) * width, width);
       if (width == 4) wide = static_cast<std::int32_t>(wide);
       ids[i] = wide < 0 || wide > 0x7fffffff ? -1 : static_cast<std::int32_t>(wide);
     }
-    const std::string subject = tensor->name + "[" + std::to_string(row) + "]";
-    if (const auto at = std::find(ids.begin(), ids.end(), -1); at != ids.end())
-      collect.wrong().add(subject, "position " + std::to_string(at - ids.begin()) + " is no token id", "write ids from 0 on; there is no padding");
+    const std::string subject = at.tensor->name + "[" + std::to_string(at.number) + "]";
+    if (const auto bad = std::find(ids.begin(), ids.end(), -1); bad != ids.end())
+      collect.wrong().add(subject, "position " + std::to_string(bad - ids.begin()) + " is no token id", "write ids from 0 on; there is no padding");
     else collect.add(std::move(ids), subject);
   }
   return collect.finish(out);

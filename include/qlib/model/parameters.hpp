@@ -92,7 +92,7 @@ class parameter_source {
 /// borrowed, the others copied; f16 is widened to f32, block-fp8 becomes bf16 as when it is quantized.
 class checkpoint_parameters final : public parameter_source {
  public:
-  /// Both must outlive it.
+  /// Both must outlive it: modules are referred to, not copied.
   checkpoint_parameters(const checkpoint& source, const model_layout& layout);
 
   std::vector<std::string> names() const override;
@@ -113,7 +113,6 @@ class checkpoint_parameters final : public parameter_source {
   std::string file_of(const entry& e) const;
 
   const checkpoint* source_;
-  const model_layout* layout_;
   std::map<std::string, entry, std::less<>> entries_;
 };
 

@@ -39,7 +39,7 @@ inline void load_row(const checkpoint& source, const matrix_source& m, std::size
 
 }  // namespace detail
 
-QLIB_INLINE checkpoint_parameters::checkpoint_parameters(const checkpoint& source, const model_layout& layout) : source_{&source}, layout_{&layout} {
+QLIB_INLINE checkpoint_parameters::checkpoint_parameters(const checkpoint& source, const model_layout& layout) : source_{&source} {
   for (const matrix_module& m : layout.matrices) {
     entries_[m.name + ".weight"] = {&m, false, m.weight.tensor};
     if (m.bias) entries_[m.name + ".bias"] = {&m, true, m.bias->tensor};

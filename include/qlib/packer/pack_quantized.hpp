@@ -30,9 +30,7 @@ struct pack_quantized_packer {
   }
 
   /// Where pack is the backend's pack_nibbles: its `flip`.
-  std::optional<std::uint8_t> nibble_flip(const quant_spec& spec) const {
-    return spec.num_bits == 4 ? std::optional{std::uint8_t{8}} : std::nullopt;
-  }
+  std::optional<std::uint8_t> nibble_flip(const quant_spec& spec) const { return spec.num_bits == 4 ? std::optional{std::uint8_t{8}} : std::nullopt; }
 
   void pack(const auto& backend, const quant_spec& spec, matrix_view<const std::int8_t> codes, std::byte* out) const {
     const std::size_t row_bytes = layout(spec, codes.rows(), codes.cols()).row_bytes();

@@ -20,6 +20,7 @@ struct calibration_progress {
 struct calibrate_options {
   /// Experts that saw fewer tokens are named in the warnings.
   std::size_t few_tokens = 16;
+  bool histograms = false;  ///< fill operand_parameters::histogram: one more read of every input
   std::function<void(const calibration_progress&)> on_progress = {};
 };
 
@@ -40,8 +41,7 @@ std::vector<std::string> layers_by_range_score(const quantization_plan& plan, co
 calibration for_plan(const calibration& found, const quantization_plan& from, const quantization_plan& to);
 
 /// Most memory that it takes, in bytes.
-std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan,
-                                          std::span<const std::vector<std::int32_t>> samples);
+std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples);
 
 }  // namespace qlib::inline v0
 

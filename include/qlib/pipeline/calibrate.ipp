@@ -16,7 +16,8 @@ namespace detail {
 /// Observes the operands of a plan while a decoder runs.
 class operand_watch final : public forward_hook {
  public:
-  operand_watch(const quantization_plan& plan, calibration& out) : plan_{plan}, out_{out}, shared_with_(plan.operands.size()), watched_(plan.operands.size()) {
+  operand_watch(const quantization_plan& plan, bool histograms, calibration& out)
+      : plan_{plan}, histograms_{histograms}, out_{out}, shared_with_(plan.operands.size()), watched_(plan.operands.size()) {
     out_.operands.resize(plan.operands.size());
     for (std::size_t i = 0; i < plan.operands.size(); ++i) index_.emplace(plan.operands[i].name, i);
   }
@@ -90,6 +91,7 @@ class operand_watch final : public forward_hook {
     if (!watched_[i]) {
       watched_[i].emplace(watch{*make_policy<registry::observers>(o.observer, {}, "observer"), range_score{}});
       std::visit([&](auto& observer) { observer.reset(o.spec.granularity, grid_of(o.spec.granularity, 1, o.channels)); }, watched_[i]->observer);
+      if (histograms_) to.histogram.emplace();
       open_.push_back(i);
     }
     for (std::size_t s = 0; s + 1 < rows_of_sample.size(); ++s) {
@@ -101,6 +103,7 @@ class operand_watch final : public forward_hook {
       if (!seen.defined()) return fail(o.name, sample, first_sample + s);
       to.seen = join(to.seen, seen);
       to.tokens += rows;
+      if (to.histogram) to.histogram->observe(sample);
       watched_[i]->score.observe(backend_, sample);
       std::visit([&](auto& observer) { observer.observe(backend_, sample); }, watched_[i]->observer);
     }
@@ -164,6 +167,7 @@ class operand_watch final : public forward_hook {
   }
 
   const quantization_plan& plan_;
+  bool histograms_;
   calibration& out_;
   native_backend backend_;
   std::map<std::string, std::size_t, std::less<>> index_;
@@ -185,7 +189,8 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
                                           const calibrate_options& options) {
   const std::vector<std::size_t> rows = detail::rows_of(samples);
   const std::size_t width = model.description().hidden_size;
-  if (rows.back() == 0) return error{.where = "calibration data", .problem = "holds no token", .remedy = "give samples with --calib_file or --calib_ids"};
+  if (rows.back() == 0)
+    return error{.where = "calibration data", .problem = "holds no token", .remedy = "give samples with --calib_file or --calib_ids"};
   calibration out;
   out.samples = samples.size();
   out.tokens = rows.back();
@@ -205,7 +210,7 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
       }
   double all = 0, done = 0;
   for (std::size_t l = 0; l < layers; ++l) all += model.flops(l, rows);
-  detail::operand_watch watch{plan, out};
+  detail::operand_watch watch{plan, options.histograms, out};
   for (std::size_t l = 0; l < layers; ++l) {
     if (status s = model.run_layer(l, hidden, rows, watch); !s) return std::move(s).error();
     if (status s = watch.ok(); !s) return std::move(s).error();
@@ -237,7 +242,8 @@ QLIB_INLINE calibration for_plan(const calibration& found, const quantization_pl
   return out;
 }
 
-QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan&, std::span<const std::vector<std::int32_t>> samples) {
+QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan&,
+                                                      std::span<const std::vector<std::int32_t>> samples) {
   std::size_t tokens = 0, longest = 0;
   for (const auto& s : samples) {
     tokens += s.size();

@@ -1,9 +1,11 @@
 /// What a calibration pass found.
 #pragma once
 #include <qlib/core/range.hpp>
+#include <qlib/pipeline/magnitude_histogram.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@ struct operand_parameters {
   range seen = range::empty();            ///< of everything that passed
   double range_score = 0;                 ///< largest magnitude over standard deviation: how much outliers rule the range
   std::size_t tokens = 0;
+  std::optional<magnitude_histogram> histogram = {};  ///< of everything that passed, if it was asked for
 };
 
 struct calibration {

@@ -58,7 +58,11 @@ struct pipeline {
                     { backend.streaming() } -> std::same_as<B>;
                   })
       if (streams) to_out = backend.streaming();
-    if constexpr (requires { requires R::element_wise; packer.nibble_flip(spec); backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {}); })
+    if constexpr (requires {
+                    requires R::element_wise;
+                    packer.nibble_flip(spec);
+                    backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {});
+                  })
       if (const auto flip = packer.nibble_flip(spec)) {  // codes need not see memory
         auto* bytes = reinterpret_cast<std::uint8_t*>(out);
         const std::size_t row_bytes = packer.layout(spec, w.rows(), w.cols()).row_bytes();

@@ -30,7 +30,7 @@ struct evaluation_options {
   gemm_options gemm = {};
   inference_phase phase = inference_phase::decode;     ///< of AscendV1's W8A8_MIX
   std::size_t chunk_tokens = 2048;                     ///< rows of a layer computed together
-  std::size_t residual_tokens = std::size_t{1} << 18;  ///< tokens whose hidden states are held: weights are read once for as many
+  std::size_t residual_tokens = std::size_t{1} << 16;  ///< tokens whose hidden states are held: weights are read once for as many
   std::string logits_path = {};                        ///< safetensors file for the model's `logits`, F32 [tokens, vocabulary]
   /// Called after each layer (and after the logits, as one more) of each round of residual_tokens.
   std::function<void(std::size_t done, std::size_t all)> progress = {};

@@ -45,11 +45,11 @@ struct work_item {
   matrix_source source;
   dtype type = dtype::f32;  ///< what the matrix is read as; for raw copies the tensor's own
   std::size_t rows = 0, cols = 0;
-  bool raw = false;                ///< the bytes of the whole source tensor, unchanged
-  std::optional<std::size_t> operand = {};   ///< index into quantization_plan::operands
-  std::optional<matrix_source> bias = {};    ///< that quant_bias is made from
-  dtype bias_type = dtype::f32;              ///< as it is stored in the source
-  std::vector<std::size_t> slots;  ///< indices into quantization_plan::slots
+  bool raw = false;                         ///< the bytes of the whole source tensor, unchanged
+  std::optional<std::size_t> operand = {};  ///< index into quantization_plan::operands
+  std::optional<matrix_source> bias = {};   ///< that quant_bias is made from
+  dtype bias_type = dtype::f32;             ///< as it is stored in the source
+  std::vector<std::size_t> slots;           ///< indices into quantization_plan::slots
   policy_choice observer, rounder;
 };
 

@@ -201,15 +201,14 @@ class planner {
         if (!hit || !*hit || attention_stages_[i].ignore.matches(module, "Attention")) continue;
         const attention_module described{
             module, m.attention.heads, m.attention.kv_heads, m.attention.head_dim, m.attention.value_dim, m.attention.latent.has_value()};
-        auto encoded = std::visit([&](const auto& f) { return f.encode_attention(described, recipe_.attention[i], layout_.run_dtype, options_.follow); },
-                                  options_.format);
+        auto encoded = std::visit(
+            [&](const auto& f) { return f.encode_attention(described, recipe_.attention[i], layout_.run_dtype, options_.follow); }, options_.format);
         if (!encoded) found_.push_back(std::move(encoded).error());
         else attention_.push_back({module, i, *std::move(encoded)});
         break;
       }
     }
-    if (attention_.empty() && found_.empty())
-      plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
+    if (attention_.empty() && found_.empty()) plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
   }
 
   std::string path_of(std::size_t tensor) const { return source_.shards()[source_.tensors()[tensor].shard].path(); }
@@ -255,7 +254,8 @@ class planner {
     auto attention = attention_.begin();
     for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
       const matrix_module& m = layout_.matrices[i];
-      for (; other != layout_.others.end() && (m.kind == module_class::head || natural_less(name_of_tensor(*other), m.name)); ++other) add_raw(*other);
+      for (; other != layout_.others.end() && (m.kind == module_class::head || natural_less(name_of_tensor(*other), m.name)); ++other)
+        add_raw(*other);
       // Scales of attention stand behind its matrices.
       for (; attention != attention_.end() && !m.name.starts_with(attention->module + ".") && natural_less(attention->module, m.name); ++attention)
         add_attention(*attention);

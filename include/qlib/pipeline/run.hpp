@@ -2,6 +2,7 @@
 #pragma once
 #include <qlib/pipeline/calibration.hpp>
 #include <qlib/pipeline/plan.hpp>
+#include <qlib/pipeline/weight_error.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -16,11 +17,6 @@ struct progress {
   std::uint64_t input_bytes_done = 0, input_bytes = 0;
   std::string_view item;  ///< name of the item that the chunk belongs to
   bool item_finished = false;
-};
-
-/// Error of a quantized weight against its source, over all elements, in f64.
-struct weight_error {
-  double mse = 0, cosine = 1, max_abs_err = 0;
 };
 
 struct layer_report {
@@ -41,8 +37,8 @@ struct run_options {
   std::size_t threads = 1;
   bool resume = false, overwrite = false;
   const calibration* found = nullptr;  ///< for plans with operands
-  bool measure_error = false;   ///< dequantize what was written and compare: a second pass over the cached chunk
-  bool discard_output = false;  ///< make all bytes and write none: how fast the machine quantizes
+  bool measure_error = false;          ///< dequantize what was written and compare: a second pass over the cached chunk
+  bool discard_output = false;         ///< make all bytes and write none: how fast the machine quantizes
   std::function<void(const progress&)> on_progress = {};
 };
 

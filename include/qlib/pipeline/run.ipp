@@ -6,7 +6,7 @@
 #include <qlib/io/journal.hpp>
 #include <qlib/io/output_file.hpp>
 #include <qlib/pipeline/chunk.hpp>
-#include <qlib/pipeline/chunk_maker.hpp>
+#include <qlib/pipeline/chunk_maker.ipp>
 #include <qlib/pipeline/run.hpp>
 
 #include <cmath>

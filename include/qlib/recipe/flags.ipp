@@ -16,7 +16,9 @@ QLIB_INLINE std::span<const std::string_view> built_quant_types() {
 }
 
 QLIB_INLINE std::span<const std::string_view> unbuilt_quant_types() {
-  static constexpr std::array<std::string_view, 21> names{"w8a8s", "w8a8sc", "w8a8_mxfp8", "w4a8", "w4a8c8", "w4a8_dynamic", "w4a8_mxfp", "w4a4", "w4a4_dynamic", "w4a4_mxfp4", "w16a16s", "w16a16sc", "fp8_block", "mxfp8", "mxfp4", "nvfp4", "nf4", "w8a8f8", "w8a8c8f8", "w4a4c8", "w4a8c8f8"};
+  static constexpr std::array<std::string_view, 21> names{"w8a8s", "w8a8sc",       "w8a8_mxfp8", "w4a8",    "w4a8c8",   "w4a8_dynamic", "w4a8_mxfp",
+                                                          "w4a4",  "w4a4_dynamic", "w4a4_mxfp4", "w16a16s", "w16a16sc", "fp8_block",    "mxfp8",
+                                                          "mxfp4", "nvfp4",        "nf4",        "w8a8f8",  "w8a8c8f8", "w4a4c8",       "w4a8c8f8"};
   return names;
 }
 
@@ -81,7 +83,8 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   if (flags.act_method < 0 || flags.act_method > 3) fail("--act_method " + std::to_string(flags.act_method), "unknown", "use 1, 2 or 3");
   else if (flags.act_method != 0 && !static_input)
     fail(where, "--act_method contradicts it: " + type + " has no static activations", "remove --act_method");
-  if (flags.pdmix && type != "w8a8_mix") fail(where, "--pdmix contradicts it: pdmix is W8A8 with static and dynamic activations", "use w8a8 or w8a8_mix");
+  if (flags.pdmix && type != "w8a8_mix")
+    fail(where, "--pdmix contradicts it: pdmix is W8A8 with static and dynamic activations", "use w8a8 or w8a8_mix");
   if (flags.is_dynamic && static_input) fail(where, "--is_dynamic contradicts it: the activations of " + type + " are static", "remove --is_dynamic");
   bits("--w_bit", flags.w_bit, w_bit);
   bits("--a_bit", flags.a_bit, weight_only ? 16 : 8);

@@ -157,7 +157,8 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
       else if (*dtype != "torch.int8" && *dtype != "int8") in.fail(*f, "unknown zp_dtype '" + *dtype + "'", "known: torch.int8");
     }
   if (const auto f = in.get_set(map, "observer"))
-    if (const auto name = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}); name && (weights || !args.dynamic)) args.observer = *name;
+    if (const auto name = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}); name && (weights || !args.dynamic))
+      args.observer = *name;
   if (const auto f = in.get_set(map, "observer_kwargs")) in.expect_empty(*f, "these observers have no options");
   if (in.failures() != before) return std::nullopt;
   return args;

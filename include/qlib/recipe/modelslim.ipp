@@ -57,7 +57,7 @@ struct qconfig {
   std::string dtype = "float", scope = "per_tensor", method = "none";
   bool symmetric = true;
   std::size_t group_size = 0;
-  std::string aggregation = "max";  ///< of samples' ranges
+  std::string aggregation = "max";    ///< of samples' ranges
   std::optional<yaml_field> field{};  ///< none: left out
 };
 
@@ -149,7 +149,8 @@ QLIB_INLINE std::optional<scheme> combine(const yaml_reader& in, const modelslim
     out.dynamic_prefill = act.scope == "pd_mix";
     return out;
   }
-  if (act.scope != "per_token") return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token, per_tensor, pd_mix");
+  if (act.scope != "per_token")
+    return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token, per_tensor, pd_mix");
   if (!act.symmetric) return refuse(act, "asymmetric per_token activations are not built yet in this version", "set symmetric: true");
   if (act.dtype == "int4" || (act.dtype == "int8" && weight.dtype == "int4"))
     return refuse(weight, "W4" + std::string{act.dtype == "int4" ? "A4" : "A8"} + " is not built yet in this version",
@@ -195,8 +196,7 @@ QLIB_INLINE void read_attention(const yaml_reader& in, const yaml_field& map, bo
                      "known: dtype int8, scope " + std::string{scope} + ", method minmax");
     if (!cache && !q.symmetric) return in.fail(*f, "fa3_quant is symmetric", "set symmetric: true");
   } else if (cache) {
-    return in.fail(map, "the key 'qconfig' is missing",
-                   "for example qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
+    return in.fail(map, "the key 'qconfig' is missing", "for example qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
   }
   s.args.symmetric = q.symmetric;
   s.args.strategy = strategy::channel;
@@ -248,8 +248,7 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
       in.fail(item, "the key 'type' is missing", "known processors: " + comma_list(modelslim::processors));
       continue;
     }
-    const auto type = in.one_of(
-        *type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors, "not built yet in this version"});
+    const auto type = in.one_of(*type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors, "not built yet in this version"});
     if (!type) continue;
     if (*type == "linear_quant") {
       read_linear_quant(in, item, out);

@@ -32,7 +32,8 @@ std::optional<T> value_of(std::string_view text) {
 
 template <class Options>
 std::optional<error> set_options(Options& out, const policy_choice& choice, const std::string& where) {
-  for (const auto& [key, text] : choice.options) {
+  for (const auto& option : choice.options) {
+    const std::string &key = option.first, &text = option.second;
     bool known = false, good = false;
     std::string keys;
     for_each_field<Options>([&](const auto& f) {
@@ -49,7 +50,11 @@ std::optional<error> set_options(Options& out, const policy_choice& choice, cons
                    .subject = choice.name,
                    .problem = "has no option '" + key + "'",
                    .remedy = keys.empty() ? "it has none" : "known options: " + keys};
-    if (!good) return error{.where = where, .subject = choice.name + "." + key, .problem = "'" + text + "' is no value of it", .remedy = "write a value of its kind, as the default is"};
+    if (!good)
+      return error{.where = where,
+                   .subject = choice.name + "." + key,
+                   .problem = "'" + text + "' is no value of it",
+                   .remedy = "write a value of its kind, as the default is"};
   }
   return std::nullopt;
 }

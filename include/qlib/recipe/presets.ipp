@@ -63,8 +63,8 @@ QLIB_INLINE const preset* find_preset(std::string_view name) {
 }
 
 QLIB_INLINE std::span<const std::string_view> unbuilt_presets() {
-  static constexpr std::array<std::string_view, 16> names{"W2A8",   "W3A8", "W4A8",     "W5A8",  "W6A8",     "W7A8",  "W2A4",     "W3A4", "W4A4",
-                                                          "W4AFP8", "NVFP4A16", "NVFP4", "MXFP4A16", "MXFP4", "MXFP8A16", "MXFP8"};
+  static constexpr std::array<std::string_view, 16> names{"W2A8", "W3A8",   "W4A8",     "W5A8",  "W6A8",     "W7A8",  "W2A4",     "W3A4",
+                                                          "W4A4", "W4AFP8", "NVFP4A16", "NVFP4", "MXFP4A16", "MXFP4", "MXFP8A16", "MXFP8"};
   return names;
 }
 

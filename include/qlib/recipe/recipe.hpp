@@ -30,7 +30,7 @@ struct quantization_args {
 struct scheme {
   std::optional<quantization_args> weights, input_activations;
   bool dynamic_prefill = false;  ///< msModelSlim's pd_mix: static inputs while decoding, dynamic per token while prefilling
-  std::string format{};  ///< compressed-tensors' container ("pack-quantized", ...); empty: inferred
+  std::string format{};          ///< compressed-tensors' container ("pack-quantized", ...); empty: inferred
   friend bool operator==(const scheme&, const scheme&) = default;
 };
 

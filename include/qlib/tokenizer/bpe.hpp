@@ -31,14 +31,14 @@ class bpe {
     std::vector<std::uint64_t> heap;  ///< rank << 32 | symbol
   };
 
-  bpe() : bpe(bpe_options{}, 0) {}  ///< knows no token
+  bpe() : bpe(bpe_options{}) {}  ///< knows no token
   /// Call `add_merge` for all merges, then `finish`.
-  bpe(bpe_options options, std::size_t merges);
+  explicit bpe(bpe_options options);
 
-  /// `rank` ascends; a pair that comes again gets the later rank.
-  void add_merge(token_id left, token_id right, std::uint32_t rank, token_id merged);
+  /// A pair that comes again gets the later rank.
+  void add_merge(token_id left, token_id right, std::uint32_t rank, token_id merged) { merges_.push_back({left, right, rank, merged}); }
 
-  /// Looks up single symbols and <0xNN> tokens once.
+  /// Makes the table of merges, and looks up single symbols and <0xNN> tokens once.
   void finish(const vocabulary& words);
 
   /// Appends the ids of a piece, which is not empty. O(n log n).
@@ -52,10 +52,14 @@ class bpe {
   };
   static constexpr std::uint32_t no_rank = 0xffffffffu;
 
+  std::size_t first_slot_of(token_id left, token_id right) const {
+    const std::uint64_t h =
+        (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right)) * 0x9e3779b97f4a7c15u;
+    return (h ^ h >> 32) & (slots_.size() - 1);
+  }
   std::size_t slot_of(token_id left, token_id right) const {
     const std::size_t mask = slots_.size() - 1;
-    std::uint64_t h = (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right)) * 0x9e3779b97f4a7c15u;
-    std::size_t at = (h ^ h >> 32) & mask;
+    std::size_t at = first_slot_of(left, right);
     while (slots_[at].left != no_token && (slots_[at].left != left || slots_[at].right != right)) at = (at + 1) & mask;
     return at;
   }
@@ -65,7 +69,7 @@ class bpe {
   void merge_by_heap(scratch& work) const;
 
   bpe_options options_;
-  std::vector<slot> slots_;
+  std::vector<slot> merges_, slots_;  // merges_: until `finish`
   std::array<token_id, 256> of_byte_{}, fallback_{};
   bool has_fallback_ = false;
 };

@@ -9,19 +9,21 @@
 namespace qlib::inline v0 {
 namespace text {
 
-QLIB_INLINE bpe::bpe(bpe_options options, std::size_t merges) : options_{options} {
-  std::size_t slots = 64;
-  while (slots < merges * 2) slots *= 2;
-  slots_.resize(slots);
+QLIB_INLINE bpe::bpe(bpe_options options) : options_{options}, slots_(64) {
   of_byte_.fill(no_token);
   fallback_.fill(no_token);
 }
 
-QLIB_INLINE void bpe::add_merge(token_id left, token_id right, std::uint32_t rank, token_id merged) {
-  slots_[slot_of(left, right)] = {left, right, rank, merged};
-}
-
 QLIB_INLINE void bpe::finish(const vocabulary& words) {
+  std::size_t slots = 64;
+  while (slots < merges_.size() * 2) slots *= 2;
+  slots_.assign(slots, {});
+  for (std::size_t i = 0; i < merges_.size(); ++i) {
+    constexpr std::size_t ahead = 16;  // the table is larger than a cache: its lines are asked for early
+    if (i + ahead < merges_.size()) __builtin_prefetch(&slots_[first_slot_of(merges_[i + ahead].left, merges_[i + ahead].right)], 1);
+    slots_[slot_of(merges_[i].left, merges_[i].right)] = merges_[i];
+  }
+  merges_ = {};
   for (unsigned b = 0; b < 256; ++b) {
     const char byte = static_cast<char>(static_cast<unsigned char>(b));
     if (options_.bytes || b < 0x80) of_byte_[b] = words.find({&byte, 1});

@@ -39,6 +39,7 @@ namespace detail {
 using nlohmann::json;
 
 inline constexpr const char* gpt2_pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+inline constexpr std::size_t largest_file = std::size_t{1} << 30;
 inline constexpr const char* other_program = "tokenize with another program and pass the ids with --calib_ids";
 
 /// A member, or null when the value is no object or has none of that name.
@@ -75,7 +76,8 @@ class tokenizer_reader {
   tokenizer_reader(std::string_view json, const std::string& where) : text_{json}, where_{where} {}
 
   result<tokenizer_parts> run() {
-    if (const auto at = first_invalid_utf8(text_)) fail("", "is not UTF-8 at byte " + std::to_string(*at), "download the file again");
+    if (text_.size() > largest_file) fail("", "has " + std::to_string(text_.size()) + " bytes, which no tokenizer needs", "download the file again");
+    else if (const auto at = first_invalid_utf8(text_)) fail("", "is not UTF-8 at byte " + std::to_string(*at), "download the file again");
     if (!fault_) find_large_parts();
     if (!fault_) root_ = parse();
     if (!fault_) normalizer(member(root_, "normalizer"));
@@ -308,8 +310,7 @@ class tokenizer_reader {
     if (const json& dropout = member(j, "dropout"); dropout.is_number() && dropout.get<double>() != 0.0)
       return fail("model.dropout", "ids would be random", "set it to null");
     const std::string_view merges = text_.substr(merges_.begin, merges_.size());
-    bpe made{{parts_.byte_level, flag_of(j, "byte_fallback", false), flag_of(j, "fuse_unk", false), flag_of(j, "ignore_merges", false), unk},
-             merges.size() / 12};
+    bpe made{{parts_.byte_level, flag_of(j, "byte_fallback", false), flag_of(j, "fuse_unk", false), flag_of(j, "ignore_merges", false), unk}};
     std::uint32_t rank = 0;
     std::string left, right;
     // The id of a token that is written in the file's alphabet; leaves its bytes in `kept`.

@@ -35,7 +35,7 @@ inline std::uint64_t hash_of(std::string_view s) {
   return h ^ (h >> 29);
 }
 
-/// Strings and their ids, both ways. The strings lie one after the other in one piece of memory.
+/// Strings and their ids, both ways. The strings lie one after the other in one piece of memory, 4 GiB at most.
 class vocabulary {
  public:
   static constexpr token_id largest_id = (1 << 26) - 1;
@@ -53,7 +53,7 @@ class vocabulary {
     if (2 * (used_ + 1) > slots_.size()) rehash(slots_.empty() ? 64 : slots_.size() * 2);
     const auto at = static_cast<std::size_t>(id);
     if (at >= places_.size()) places_.resize(at + 1);
-    places_[at] = {bytes_.size(), static_cast<std::uint32_t>(token.size()), true};
+    places_[at] = {static_cast<std::uint32_t>(bytes_.size()), static_cast<std::uint32_t>(token.size())};
     bytes_ += token;
     token_id& slot = slots_[slot_of(token)];
     if (slot == no_token) ++used_;
@@ -63,7 +63,9 @@ class vocabulary {
   /// `no_token` when there is no such string.
   token_id find(std::string_view token) const { return slots_.empty() ? no_token : slots_[slot_of(token)]; }
 
-  bool contains(token_id id) const { return id >= 0 && static_cast<std::size_t>(id) < places_.size() && places_[static_cast<std::size_t>(id)].used; }
+  bool contains(token_id id) const {
+    return id >= 0 && static_cast<std::size_t>(id) < places_.size() && places_[static_cast<std::size_t>(id)].length != unused;
+  }
 
   /// The string of an id that `contains` knows.
   std::string_view token(token_id id) const {
@@ -75,10 +77,9 @@ class vocabulary {
   std::size_t size() const { return places_.size(); }
 
  private:
-  struct place {
-    std::size_t begin = 0;
-    std::uint32_t length = 0;
-    bool used = false;
+  static constexpr std::uint32_t unused = 0xffffffffu;
+  struct place {  // eight bytes: look-ups wait for memory
+    std::uint32_t begin = 0, length = unused;
   };
 
   std::size_t slot_of(std::string_view token) const {

@@ -2,7 +2,7 @@
 #include <qlib/core/convert.hpp>
 #include <qlib/core/parallel.hpp>
 #include <qlib/core/quant_spec.hpp>
-#include <qlib/format/quantized_matrix.hpp>
+#include <qlib/format/stored_matrix.hpp>
 #include <qlib/packer/pack_quantized.hpp>
 
 #include <algorithm>
@@ -59,7 +59,7 @@ inline float packed_field(const std::byte* words, std::size_t columns, std::size
 inline float signed_nibble(unsigned nibble) { return static_cast<float>(static_cast<int>(nibble ^ 8u) - 8); }
 
 /// The codes of one row.
-inline void codes_of_row(const std::byte* base, const quantized_matrix& m, std::size_t r, float* out, std::vector<std::int8_t>& room) {
+inline void codes_of_row(const std::byte* base, const stored_matrix& m, std::size_t r, float* out, std::vector<std::int8_t>& room) {
   constexpr std::array<float, 8> halves{0, .5f, 1, 1.5f, 2, 3, 4, 6};
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(base);
   const std::size_t k = m.cols;
@@ -109,8 +109,7 @@ QLIB_INLINE std::vector<float> stored_values(const weight_folder& folder, const 
   return out;
 }
 
-QLIB_INLINE void dequantize(const weight_folder& folder, const quantized_matrix& m, std::size_t first_row, matrix_view<float> out,
-                            std::size_t threads) {
+QLIB_INLINE void dequantize(const weight_folder& folder, const stored_matrix& m, std::size_t first_row, matrix_view<float> out, std::size_t threads) {
   const auto base_of = [&](const stored_tensor* t) { return t ? folder.bytes(*t).data() : nullptr; };
   const std::byte *codes = base_of(m.codes), *scales = base_of(m.scale), *zeros = base_of(m.zero_point), *seconds = base_of(m.second_scale);
   const std::size_t tiles = (m.cols + m.tile_cols - 1) / m.tile_cols, second_tiles = (m.cols + m.second_cols - 1) / m.second_cols;
@@ -153,7 +152,7 @@ QLIB_INLINE void dequantize(const weight_folder& folder, const quantized_matrix&
   });
 }
 
-QLIB_INLINE std::vector<std::int64_t> row_sums(const weight_folder& folder, const quantized_matrix& m) {
+QLIB_INLINE std::vector<std::int64_t> row_sums(const weight_folder& folder, const stored_matrix& m) {
   std::vector<std::int64_t> sums(m.rows);
   const auto* codes = reinterpret_cast<const std::int8_t*>(folder.bytes(*m.codes).data());
   for (std::size_t r = 0; r < m.rows; ++r)

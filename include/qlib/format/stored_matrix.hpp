@@ -22,7 +22,7 @@ enum class code_layout {
 };
 
 /// w = ((code - zero_point) * second_scale) * scale / global_scale. Null tensors are absent.
-struct quantized_matrix {
+struct stored_matrix {
   std::size_t rows = 0, cols = 0;
   code_layout layout = code_layout::bytes;
   int num_bits = 8;
@@ -46,13 +46,13 @@ float stored_value(const weight_folder& folder, const stored_tensor& t, std::uin
 std::vector<float> stored_values(const weight_folder& folder, const stored_tensor& t);
 
 /// Rows [first_row, first_row + out.rows()) of the matrix. Its tensors have the dtypes and shapes that it says: whoever makes one checks.
-void dequantize(const weight_folder& folder, const quantized_matrix& m, std::size_t first_row, matrix_view<float> out, std::size_t threads);
+void dequantize(const weight_folder& folder, const stored_matrix& m, std::size_t first_row, matrix_view<float> out, std::size_t threads);
 
 /// The sum of the codes of each row; `layout` is bytes. Exact.
-std::vector<std::int64_t> row_sums(const weight_folder& folder, const quantized_matrix& m);
+std::vector<std::int64_t> row_sums(const weight_folder& folder, const stored_matrix& m);
 
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)
-#include <qlib/format/quantized_matrix.ipp>
+#include <qlib/format/stored_matrix.ipp>
 #endif

@@ -39,7 +39,8 @@ struct error_sums {
   }
   weight_error total() const {
     const double norm = std::sqrt(source * result);
-    return {count > 0 ? squared / count : 0, norm > 0 ? product / norm : 1, largest};
+    if (count == 0) return {};
+    return {squared / count, norm > 0 ? product / norm : 1, largest, std::sqrt(source / count)};
   }
 };
 

@@ -1,0 +1,152 @@
+/// Types that need calibration, as a user runs them.
+#include "checkpoint_bytes.hpp"
+#include "run_program.hpp"
+
+#include <nlohmann/json.hpp>
+
+using namespace qlib_test;
+using nlohmann::json;
+
+namespace {
+
+const std::string model = QLIB_SOURCE_DIR "/examples/tiny_llama", texts = model + "/calib.jsonl";
+
+std::vector<std::string> quant(const std::string& out, const std::vector<std::string>& more) {
+  std::vector<std::string> words{"quant", "--quiet", "--model_path", model, "--save_path", out, "--calib_samples", "3", "--calib_length", "32"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream in{path, std::ios::binary};
+  REQUIRE_MESSAGE(in.good(), path);
+  return {std::istreambuf_iterator<char>{in}, {}};
+}
+
+std::string weights_of(const std::string& out) { return bytes_of(out + "/quant_model_weights-00001-of-00001.safetensors"); }
+
+void check_invalid(const std::vector<std::string>& arguments, const std::string& out, std::string_view part) {
+  const program_result r = run_program(arguments);
+  CHECK(r.exit_code == 2);
+  CHECK_MESSAGE(r.err.find(part) != std::string::npos, r.err);
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
+}  // namespace
+
+TEST_CASE("static W8A8 is the same for any number of threads, and says what it calibrated with") {
+  temporary_folder folder;
+  const std::string first = folder.path("1");
+  const program_result r = run_program(quant(first, {"--quant_type", "w8a8", "--calib_file", texts, "--threads", "1", "--json"}));
+  REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+  const json j = json::parse(r.out);
+  CHECK(j["calibration"]["samples"] == 3);
+  CHECK(j["calibration"]["operands"].size() == 42);
+  CHECK(j["layers"].size() == 42);
+  for (const char* threads : {"2", "7"}) {
+    const std::string out = folder.path(threads);
+    REQUIRE(run_program(quant(out, {"--quant_type", "w8a8", "--calib_file", texts, "--threads", threads})).exit_code == 0);
+    CHECK(weights_of(out) == weights_of(first));
+  }
+}
+
+TEST_CASE("--reproducible gives the same bytes on every instruction set of this machine") {
+  temporary_folder folder;
+  const std::string first = folder.path("best");
+  REQUIRE(run_program(quant(first, {"--quant_type", "w8a8", "--calib_file", texts, "--reproducible"})).exit_code == 0);
+  const std::string second = folder.path("scalar");
+  REQUIRE(run_program(quant(second, {"--quant_type", "w8a8", "--calib_file", texts, "--reproducible", "--device", "cpu:scalar"})).exit_code == 0);
+  CHECK(weights_of(second) == weights_of(first));
+}
+
+TEST_CASE("a layer that --disable_level keeps float is the one with the highest range score") {
+  temporary_folder folder;
+  const std::string out = folder.path("out");
+  const program_result all = run_program(quant(folder.path("all"), {"--quant_type", "w8a8", "--calib_file", texts, "--json"}));
+  REQUIRE(all.exit_code == 0);
+  std::string highest;
+  double score = -1;
+  const json j = json::parse(all.out);
+  for (const json& o : j["calibration"]["operands"])
+    if (o["range_score"] > score) {
+      score = o["range_score"];
+      highest = o["name"];
+    }
+  const program_result r = run_program(quant(out, {"--quant_type", "w8a8", "--calib_file", texts, "--disable_level", "L1", "--json"}));
+  REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+  CHECK(json::parse(r.out)["layers"].size() == 41);
+  CHECK(json::parse(bytes_of(out + "/quant_model_description.json"))[highest + ".weight"] == "FLOAT");
+}
+
+TEST_CASE("mixed phases, the KV cache and attention have their tensors") {
+  temporary_folder folder;
+  const std::string out = folder.path("out");
+  REQUIRE(run_program(quant(out, {"--quant_type", "w8a8_mix", "--use_kvcache_quant", "--calib_file", texts})).exit_code == 0);
+  const json d = json::parse(bytes_of(out + "/quant_model_description.json"));
+  CHECK(d["model_quant_type"] == "W8A8_MIX");
+  CHECK(d["kv_cache_type"] == "C8");
+  CHECK(d["model.layers.0.self_attn.k_proj.kv_cache_scale"] == "C8");
+  CHECK(d["model.layers.5.self_attn.v_proj.kv_cache_offset"] == "C8");
+  CHECK(d["model.layers.0.mlp.up_proj.weight_scale"] == "W8A8_MIX");
+  const program_result checked = run_program({"verify", out});
+  CHECK_MESSAGE(checked.exit_code == 0, checked.out);
+}
+
+TEST_CASE("a run that is killed after calibration resumes to the same bytes") {
+  temporary_folder folder;
+  const std::string whole = folder.path("whole"), killed = folder.path("killed");
+  const auto arguments = [&](const std::string& out, std::vector<std::string> more) {
+    more.insert(more.end(), {"--quant_type", "w8a8", "--calib_file", texts});
+    return quant(out, more);
+  };
+  REQUIRE(run_program(arguments(whole, {})).exit_code == 0);
+  {
+    running_program run{arguments(killed, {})};
+    while (!run.has_ended() && !std::filesystem::exists(killed + ".qlib-partial/.qlib-journal")) ::usleep(200);
+    run.kill();
+    (void)run.wait();
+  }
+  REQUIRE(run_program(arguments(killed, {"--resume"})).exit_code == 0);
+  CHECK(weights_of(killed) == weights_of(whole));
+}
+
+TEST_CASE("calibration data that are missing or wrong are errors before anything is written") {
+  temporary_folder folder;
+  const std::string out = folder.path("out");
+  check_invalid({"quant", "--model_path", QLIB_SOURCE_DIR "/tests/golden/calibration/qwen3", "--save_path", out, "--quant_type", "w8a8"}, out,
+                "--quant_type w8a8: needs calibration data: give --calib_file FILE.jsonl or --calib_ids");
+  const auto with = [&](const std::string& file) { return quant(out, {"--quant_type", "w8a8", "--calib_file", file}); };
+  check_invalid(with(folder.path("none.jsonl")), out, "none.jsonl");
+  check_invalid(with(folder.write("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": \n")), out, "bad.jsonl: line 2");
+  check_invalid(with(folder.write("key.jsonl", "{\"txt\": \"a\"}\n")), out, "key.jsonl: line 1");
+  check_invalid(with(folder.write("empty.jsonl", "")), out, "empty.jsonl");
+  check_invalid(with(folder.write("ids.jsonl", "{\"ids\": [1, 4096]}\n")), out, "4096");
+  check_invalid(quant(out, {"--quant_type", "w8a8", "--calib_file", texts, "--max_memory", "1MB"}), out, "give at least");
+  check_invalid(quant(out, {"--quant_type", "w8a8", "--calib_file", texts, "--disable_level", "6"}), out, "is no level");
+  check_invalid(quant(out, {"--quant_type", "w8a8_dynamic", "--disable_level", "L2"}), out, "this recipe observes none");
+}
+
+TEST_CASE("activations that overflow name layer, sample, token and channel") {
+  temporary_folder folder;
+  const std::string huge = folder.path("huge"), out = folder.path("out");
+  std::filesystem::create_directory(huge);
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json"}) std::filesystem::copy(model + "/" + name, huge + "/" + name);
+  std::string bytes = bytes_of(model + "/model.safetensors");
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), 8);
+  const json tensors = json::parse(bytes.substr(8, header));
+  for (const char* name : {"model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.up_proj.weight"}) {
+    const std::uint64_t begin = tensors[name]["data_offsets"][0], end = tensors[name]["data_offsets"][1];
+    for (std::uint64_t i = begin; i < end; i += 2) {  // bf16 1e30: products of two of them are beyond f32
+      const std::uint16_t large = 0x714a;
+      std::memcpy(bytes.data() + 8 + header + i, &large, 2);
+    }
+  }
+  std::ofstream{huge + "/model.safetensors", std::ios::binary} << bytes;
+  const program_result r = run_program({"quant", "--model_path", huge, "--save_path", out, "--quant_type", "w8a8", "--calib_file", texts,
+                                        "--calib_samples", "1", "--calib_length", "8", "--quiet"});
+  CHECK(r.exit_code == 2);
+  CHECK_MESSAGE(r.err.find("model.layers.0.mlp.down_proj: its input becomes") != std::string::npos, r.err);
+  CHECK(r.err.find("infinite at sample 0, token 1, channel 0") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(out));
+}
