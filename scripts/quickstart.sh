@@ -15,7 +15,7 @@ set -x
 "$qlib" inspect "$save"
 set --
 if [ -f "$model/eval_ids.safetensors" ]; then
-  "$qlib" eval --model_path "$save" --reference "$model" --ids "$model/eval_ids.safetensors" --quiet --json >"$report/eval.json"
+  "$qlib" eval --model_path "$save" --reference "$model" --ids "$model/eval_ids.safetensors" --samples 16 --quiet --json >"$report/eval.json"
   set -- --eval "$report/eval.json"
 fi
 "$qlib" report "$report" "$@"

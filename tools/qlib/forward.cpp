@@ -87,20 +87,4 @@ std::optional<std::size_t> disabled_layers(const std::string& level) {
   return n;
 }
 
-result<calibration> run_calibration(const quant_options& o, prepared& p, const std::function<void(const calibration_progress&)>& on_progress) {
-  calibrate_options options;
-  options.on_progress = on_progress;
-  auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, options);
-  const std::size_t level = *disabled_layers(o.disable_level);
-  if (!found || level == 0) return found;
-  const std::vector<std::string> floats = layers_by_range_score(p.plan, *found, level);
-  for (stage& s : p.recipe.stages) s.ignore.insert(s.ignore.end(), floats.begin(), floats.end());
-  quantization_plan fewer;
-  if (errors bad = make_plan(p.source, p.layout, p.recipe, p.options, fewer); !bad.empty()) return bad.front();
-  calibration kept = for_plan(*found, p.plan, fewer);
-  for (const std::string& name : floats) kept.warnings.push_back(name + ": stays float (--disable_level " + o.disable_level + ")");
-  p.plan = std::move(fewer);
-  return kept;
-}
-
 }  // namespace qlib::program

@@ -1,7 +1,7 @@
 #pragma once
 #include <qlib/model/config_reader.hpp>
 #include <qlib/model/description.hpp>
-#include <qlib/model/families.hpp>
+#include <qlib/model/families.ipp>
 
 #include <algorithm>
 #include <cmath>

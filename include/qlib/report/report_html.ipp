@@ -109,7 +109,7 @@ inline std::string layer_table(const accuracy_report& r) {
   out += "<div class=\"scroll\"><table><thead><tr>" + column("layer", true) + column("type", true);
   if (errors) out += column("relative error") + column("cosine") + column("largest error");
   if (before) out += column("before");
-  out += column("after");
+  out += column(before ? "after" : "bytes");
   if (!scores.empty()) out += column("range score of input");
   out += "</tr></thead><tbody>\n";
   for (const reported_layer* l : rows) {
