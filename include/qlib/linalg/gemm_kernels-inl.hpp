@@ -154,6 +154,7 @@ HWY_NOINLINE void pack_panel(matrix_view<const W> w, std::size_t first, std::siz
 
 template <class W>
 void multiply(matrix_view<const float> x, matrix_view<const W> w, matrix_view<float> y, float* workspace) {
+  if (y.rows() == 0 || y.cols() == 0) return;
   float* const x_block = workspace;
   float* const panels = workspace + gemm_tile_rows * gemm_k_block;
   if (x.cols() == 0)
