@@ -54,4 +54,8 @@ set_target_properties(qlib_compiled PROPERTIES EXPORT_NAME compiled OUTPUT_NAME 
 target_link_libraries(qlib_compiled PUBLIC qlib::qlib PRIVATE qlib::highway)
 target_compile_definitions(qlib_compiled PUBLIC QLIB_COMPILED)
 # No fused multiply-add that the code does not write: the same bits on every instruction set (linalg/elementary.hpp).
+# GCC 12 warns of overlaps in std::string's own operator+ at -O3 (its bug 105651).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(qlib_compiled PRIVATE -Wno-restrict)
+endif()
 target_compile_options(qlib_compiled PRIVATE -ffp-contract=off -Wall -Wextra $<$<BOOL:${QLIB_WARNINGS_AS_ERRORS}>:-Werror>)

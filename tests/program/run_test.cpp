@@ -245,3 +245,14 @@ TEST_CASE("a disk that is too small is noticed before anything is written") {
   CHECK(result.err.rfind("qlib: error: ", 0) == 0);
   CHECK(tree_of(folder.path("disk")).empty());
 }
+
+TEST_CASE("folders above a relative save_path are made") {
+  temporary_folder folder;
+  const std::string before = std::filesystem::current_path().string();
+  std::filesystem::current_path(folder.path("."));
+  const program_result r = run_program(
+      {"quant", "--quiet", "--model_path", QLIB_SOURCE_DIR "/examples/tiny_llama", "--save_path", "a/b/c", "--quant_type", "w8a8_dynamic"});
+  std::filesystem::current_path(before);
+  CHECK_MESSAGE(r.exit_code == 0, r.err);
+  CHECK(std::filesystem::exists(folder.path("a/b/c/config.json")));
+}

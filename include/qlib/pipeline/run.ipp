@@ -74,7 +74,7 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
   const std::string work = work_folder_of(options.save_path);
   if (!options.resume && fs::exists(work, ec) && !options.overwrite)
     found.push_back({.where = work, .problem = "an interrupted run is here", .remedy = "continue it with --resume, or discard it with --overwrite"});
-  fs::path parent = target.parent_path().empty() ? fs::path{"."} : target.parent_path();
+  fs::path parent = fs::absolute(target, ec).parent_path();
   while (!fs::exists(parent, ec) && parent.has_parent_path() && parent != parent.parent_path()) parent = parent.parent_path();
   const bool writable = ::access(parent.c_str(), W_OK) == 0;
   if (!fs::is_directory(parent, ec))
