@@ -1,10 +1,9 @@
 // The kernels that join two steps of round-to-nearest give the bits of the steps one after the other.
-#include <qlib/backend/highway.hpp>
+#include "../conformance/backends.hpp"
+#include "../conformance/matrices.hpp"
+
 #include <qlib/backend/scalar.hpp>
 #include <qlib/quantize.hpp>
-#if defined(QLIB_COMPILED)
-#include <qlib/backend/dispatch.hpp>
-#endif
 
 #include <doctest/doctest.h>
 
@@ -17,28 +16,13 @@ namespace {
 
 using namespace qlib;
 
-template <class Law>
-void for_each_backend(Law law) {
-  law(scalar_backend{}, "scalar");
-  law(highway_backend{}, "highway, static");
-#if QLIB_HIGHWAY_KERNELS
-  law(highway_backend{}.streaming(), "highway, static, streaming");
-#endif
-#if defined(QLIB_COMPILED)
-  for (std::string_view isa : compiled_targets()) {
-    const auto kernels = kernels_for(isa);
-    REQUIRE(kernels);
-    law(native_backend{**kernels}, std::string{isa});
-    law(native_backend{**kernels}.streaming(), std::string{isa} + ", streaming");
-  }
-#endif
-}
+using law::narrowed;
 
-template <class T>
-T narrowed(float v) {
-  if constexpr (std::is_same_v<T, float>) return v;
-  else if constexpr (std::is_same_v<T, bf16>) return to_bf16(v);
-  else return to_f16(v);
+/// The fast backends, and scalar: its fused kernels are compared with its separate ones.
+template <class Law>
+void for_each_backend(Law check) {
+  check(scalar_backend{}, "scalar");
+  law::for_each_backend(check);
 }
 
 /// Gaussian values with zero, one-signed and negative-zero stretches of 32 columns.

@@ -1,10 +1,9 @@
 // Every backend gives the bits of scalar_backend: compared on random and on adversarial data, for the static Highway target of this
 // unit and, with qlib::compiled, for every instruction set that the library has and this CPU runs.
-#include <qlib/backend/highway.hpp>
+#include "backends.hpp"
+#include "matrices.hpp"
+
 #include <qlib/backend/scalar.hpp>
-#if defined(QLIB_COMPILED)
-#include <qlib/backend/dispatch.hpp>
-#endif
 
 #include <doctest/doctest.h>
 
@@ -17,29 +16,7 @@ namespace {
 
 using namespace qlib;
 
-/// Calls law(backend, its name) for each backend under test.
-template <class Law>
-void for_each_backend(Law law) {
-  law(highway_backend{}, "highway, static");
-#if QLIB_HIGHWAY_KERNELS
-  law(highway_backend{}.streaming(), "highway, static, streaming");
-#endif
-#if defined(QLIB_COMPILED)
-  for (std::string_view isa : compiled_targets()) {
-    const auto kernels = kernels_for(isa);
-    REQUIRE(kernels);
-    law(native_backend{**kernels}, std::string{isa});
-    law(native_backend{**kernels}.streaming(), std::string{isa} + ", streaming");
-  }
-#endif
-}
-
-template <class T>
-T narrowed(float v) {
-  if constexpr (std::is_same_v<T, float>) return v;
-  else if constexpr (std::is_same_v<T, bf16>) return to_bf16(v);
-  else return to_f16(v);
-}
+using law::for_each_backend, law::narrowed;
 
 /// A matrix whose rows are further apart than its columns need, and start anywhere: `guard` elements lie between.
 template <class T>
