@@ -8,6 +8,7 @@
 #include <qlib/core/stats.hpp>
 #include <qlib/core/status.hpp>
 #include <qlib/core/view.hpp>
+#include <qlib/suppressor/smoothing_group.hpp>
 #include <qlib/suppressor/transform.hpp>
 
 #include <concepts>
@@ -79,9 +80,10 @@ concept Observer = Policy<O> && requires(O o, const O& c, tile t, grid g, matrix
   { c.ranges() } -> std::convertible_to<std::span<const range>>;
 };
 
-/// Finds a function-preserving transform. Law: `fold` keeps the float function within the stated ULP.
+/// Finds a function-preserving transform. Laws: scales are positive and finite, one a channel; `fold` keeps the float function within the
+/// stated ULP.
 template <class S>
-concept OutlierSuppressor = Policy<S> && requires(const S& s, std::span<const matrix_view<const float>> group, statistics_view stats) {
+concept OutlierSuppressor = Policy<S> && requires(const S& s, const smoothing_group& group, const statistics_view& stats) {
   { S::needs } -> std::convertible_to<needs>;
   { s.solve(group, stats) } -> std::convertible_to<transform>;
 };

@@ -2,6 +2,7 @@
 #include "registered.hpp"
 
 #include <doctest/doctest.h>
+#include <qlib/suppressor/fold.hpp>
 
 #include <cmath>
 
@@ -13,23 +14,37 @@ using namespace qlib;
 struct layer {
   law::matrix<float> inputs = law::gaussian(16, 8, 1);
   law::matrix<float> weights = law::gaussian(4, 8, 2);
-  std::vector<float> absmax = std::vector<float>(8, 0.0f);
+  std::vector<float> absmax = std::vector<float>(8, 0.0f), low = absmax, high = absmax, mean = absmax;
   law::matrix<float> gram{8, 8};
 
   layer() {
     for (std::size_t t = 0; t < 16; ++t) inputs.view()(t, 3) *= 64;
     for (std::size_t t = 0; t < 16; ++t)
       for (std::size_t i = 0; i < 8; ++i) {
-        absmax[i] = std::max(absmax[i], std::abs(inputs.view()(t, i)));
+        const float x = inputs.view()(t, i);
+        absmax[i] = std::max(absmax[i], std::abs(x));
+        low[i] = std::min(low[i], x);
+        high[i] = std::max(high[i], x);
+        mean[i] += std::abs(x) / 16;
         for (std::size_t j = 0; j < 8; ++j) gram.view()(i, j) += inputs.view()(t, i) * inputs.view()(t, j);
       }
   }
-  statistics_view stats() const { return {.column_absmax = absmax, .gram = gram.view(), .tokens = 16}; }
+  statistics_view stats() const {
+    return {.column_absmax = absmax,
+            .column_min = low,
+            .column_max = high,
+            .column_mean = mean,
+            .deviation = 8,
+            .inputs = inputs.view(),
+            .gram = gram.view(),
+            .tokens = 16};
+  }
 };
 
 template <class S>
 transform solved(const layer& l) {
-  const matrix_view<const float> group[] = {l.weights.view()};
+  const matrix_view<const float> weights[] = {l.weights.view()};
+  const smoothing_group group{.weights = weights, .weight_spec = int8_per_channel{}, .input_spec = quant_spec{.granularity = tile::per_tensor()}};
   return S{}.solve(group, l.stats());
 }
 
@@ -38,8 +53,8 @@ transform solved(const layer& l) {
 TEST_CASE_TEMPLATE_DEFINE("a transform has one positive finite scale for each channel, or is the identity", S, suppressor_scales) {
   const transform t = solved<S>(layer{});
   if (t.identity()) return;
-  REQUIRE(t.channel_scale.size() == 8);
-  for (const float s : t.channel_scale) CHECK((std::isfinite(s) && s > 0));
+  REQUIRE(t.scale.size() == 8);
+  for (const float s : t.scale) CHECK((std::isfinite(s) && s > 0));
 }
 TEST_CASE_TEMPLATE_APPLY(suppressor_scales, law::suppressors);
 
@@ -47,12 +62,12 @@ TEST_CASE_TEMPLATE_DEFINE("folding keeps the layer's function", S, suppressor_fu
   const layer l;
   const transform t = solved<S>(l);
   law::matrix<float> folded = l.weights;
-  fold(t, folded.view());
+  fold_into_reader(t, {}, folded.view());
   for (std::size_t token = 0; token < 16; ++token)
     for (std::size_t row = 0; row < 4; ++row) {
       double before = 0, after = 0, magnitude = 0;
       for (std::size_t i = 0; i < 8; ++i) {
-        const double x = l.inputs.view()(token, i), scaled = t.identity() ? x : x / t.channel_scale[i];
+        const double x = l.inputs.view()(token, i), scaled = t.identity() ? x : x / t.scale[i];
         before += x * l.weights.view()(row, i);
         after += scaled * folded.view()(row, i);
         magnitude += std::abs(x * l.weights.view()(row, i));
@@ -66,6 +81,6 @@ TEST_CASE("no_suppressor is the identity") {
   const layer l;
   CHECK(solved<no_suppressor>(l).identity());
   law::matrix<float> folded = l.weights;
-  fold(solved<no_suppressor>(l), folded.view());
+  fold_into_reader(solved<no_suppressor>(l), {}, folded.view());
   CHECK(folded.elements == l.weights.elements);
 }

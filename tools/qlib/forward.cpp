@@ -43,7 +43,7 @@ errors prepare_forward(const quant_options& o, prepared& p) {
   const auto level = disabled_layers(o.disable_level);
   if (!level)
     return {{.where = "--disable_level", .subject = o.disable_level, .problem = "is no level", .remedy = "use L0, L1, ... L5, or L and a number"}};
-  if (p.plan.operands.empty()) {
+  if (p.plan.operands.empty() && p.plan.suppressions.empty()) {
     errors found;
     if (!o.calib_file.empty() || !o.calib_ids.empty()) p.plan.warnings.push_back("this recipe needs no calibration data: they are not read");
     if (*level > 0)

@@ -50,6 +50,8 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
   c.add_option("--group_size", o.flags.group_size, "input features that share a scale");
   add_boolean(c, "--is_dynamic", o.flags.is_dynamic, "activations are quantized at run time, per token");
+  c.add_option("--anti_method", o.flags.anti_method,
+               "outlier suppression before quantization: m1 to m6, or smooth_quant, awq, iter_smooth, flex_smooth_quant, ...");
   c.add_option("--act_method", o.flags.act_method, "ranges of static activations: 1 min-max, 2 histogram, 3 either by range score (default)");
   add_boolean(c, "--pdmix", o.flags.pdmix, "W8A8: static activations for decoding, dynamic ones for prefilling");
   add_boolean(c, "--use_kvcache_quant", o.flags.use_kvcache_quant, "quantize the KV cache too: int8, a scale a channel");
@@ -139,15 +141,25 @@ errors prepare(const quant_options& o, prepared& out) {
   return found;
 }
 
-result<calibration> run_calibration(const quant_options& o, prepared& p, const calibrate_options& how) {
-  auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, how);
+result<calibration> run_calibration(const quant_options& o, prepared& p, const calibrate_options& asked) {
+  calibrate_options how = asked;
   const std::size_t level = *disabled_layers(o.disable_level);
+  how.range_scores = how.range_scores && (p.plan.suppressions.empty() || level > 0 || how.histograms);
+  how.suppress.as_peers = p.options.follow != compat::none;
+  auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, how);
   if (!found || level == 0) return found;
   const std::vector<std::string> floats = layers_by_range_score(p.plan, *found, level);
   for (stage& s : p.recipe.stages) s.ignore.insert(s.ignore.end(), floats.begin(), floats.end());
   quantization_plan fewer;
   if (errors bad = make_plan(p.source, p.layout, p.recipe, p.options, fewer); !bad.empty()) return bad.front();
-  calibration kept = for_plan(*found, p.plan, fewer);
+  calibration kept;
+  if (p.plan.suppressions.empty()) {
+    kept = for_plan(*found, p.plan, fewer);
+  } else {  // which sub-graphs are rescaled depends on what is quantized behind them
+    auto again = calibrate(p.forward->model, fewer, p.forward->data.samples, how);
+    if (!again) return again;
+    kept = *std::move(again);
+  }
   for (const std::string& name : floats) kept.warnings.push_back(name + ": stays float (--disable_level " + o.disable_level + ")");
   p.plan = std::move(fewer);
   return kept;

@@ -8,6 +8,7 @@ namespace qlib::inline v0 {
 struct ascend_v1_format {
   static constexpr std::string_view name = "ascend_v1";
   static constexpr std::uint64_t default_part_bytes = std::uint64_t{4} << 30;
+  static constexpr bool stores_norm_bias = true;
   static constexpr bool stores_tied_head = true;  ///< the description must name lm_head.weight, so tied models store it too
 
   static result<linear_encoding> encode(const matrix_module& m, const scheme& s, compat follow);

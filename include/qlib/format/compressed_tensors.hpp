@@ -8,6 +8,7 @@ namespace qlib::inline v0 {
 struct compressed_tensors_format {
   static constexpr std::string_view name = "compressed_tensors";
   static constexpr std::uint64_t default_part_bytes = 5'000'000'000;
+  static constexpr bool stores_norm_bias = false;
   static constexpr bool stores_tied_head = false;
 
   static result<linear_encoding> encode(const matrix_module& m, const scheme& s, compat follow);

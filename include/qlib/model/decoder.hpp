@@ -53,6 +53,15 @@ class decoder {
   /// Floating-point operations of run_layer; experts count as routing.top_k of them a token.
   double flops(std::size_t layer, std::span<const std::size_t> rows_of_sample) const;
 
+  /// The same model with weights from another source, which must have the same tensors (folded ones, say) and outlive it.
+  decoder with(const parameter_source& source) const {
+    decoder out = *this;
+    out.source_ = &source;
+    return out;
+  }
+  const parameter_source& source() const { return *source_; }
+  const gemm& products() const { return products_; }
+
   /// What the products run on, for the report.
   std::string_view gemm_name() const { return products_.name(); }
 

@@ -3,6 +3,7 @@
 #include <qlib/model/decoder.hpp>
 #include <qlib/pipeline/calibration.hpp>
 #include <qlib/pipeline/plan.hpp>
+#include <qlib/pipeline/suppress.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -20,12 +21,17 @@ struct calibration_progress {
 struct calibrate_options {
   /// Experts that saw fewer tokens are named in the warnings.
   std::size_t few_tokens = 16;
-  bool histograms = false;  ///< fill operand_parameters::histogram: one more read of every input
+  bool histograms = false;   ///< fill operand_parameters::histogram: one more read of every input
+  bool range_scores = true;  ///< fill operand_parameters::range_score
+  suppress_options suppress = {};
   std::function<void(const calibration_progress&)> on_progress = {};
 };
 
 /// Observes every operand of `plan.operands` over `samples` of token ids, layer by layer in one pass: the residual stream of all samples
 /// is one buffer [tokens, hidden_size] of f32, updated in place, and each layer's weights are resident while it runs.
+///
+/// Sub-graphs of `plan.suppressions` are solved layer by layer from the same pass. Ranges behind them follow from what was seen before them
+/// where observers ask for extremes alone; for other observers, histograms and range scores the layer runs a second time, with folded weights.
 ///
 /// Linears that read the same rows share one observer. An operand of an expert that no token reached takes the joined range of the
 /// layer's other experts, and a warning says so. The result does not depend on the number of threads. Errors: activations that become NaN or
@@ -41,7 +47,8 @@ std::vector<std::string> layers_by_range_score(const quantization_plan& plan, co
 calibration for_plan(const calibration& found, const quantization_plan& from, const quantization_plan& to);
 
 /// Most memory that it takes, in bytes.
-std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples);
+std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
+                                          const suppress_options& suppress = {});
 
 }  // namespace qlib::inline v0
 

@@ -6,6 +6,7 @@
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <optional>
 
@@ -16,13 +17,30 @@ namespace detail {
 /// Observes the operands of a plan while a decoder runs.
 class operand_watch final : public forward_hook {
  public:
-  operand_watch(const quantization_plan& plan, bool histograms, calibration& out)
-      : plan_{plan}, histograms_{histograms}, out_{out}, shared_with_(plan.operands.size()), watched_(plan.operands.size()) {
+  operand_watch(const quantization_plan& plan, bool histograms, bool scores, calibration& out)
+      : plan_{plan}, histograms_{histograms}, scores_{scores}, out_{out}, shared_with_(plan.operands.size()), watched_(plan.operands.size()) {
     out_.operands.resize(plan.operands.size());
     for (std::size_t i = 0; i < plan.operands.size(); ++i) index_.emplace(plan.operands[i].name, i);
   }
 
+  /// From now on a layer with sub-graphs runs as it was before they were rescaled: extremes of its operands are kept until `pass` says how
+  /// their channels change. Null: what passes is what will be.
+  void before(const suppression_pass* pass) { pass_ = pass; }
+  /// Sees the inputs of linears too.
+  void beside(suppression_pass* pass) { beside_ = pass; }
+
+  /// Whether extremes are all that the observers of a layer need.
+  bool extremes_suffice(const std::string& prefix) const {
+    if (histograms_ || scores_)
+      return std::none_of(plan_.operands.begin(), plan_.operands.end(), [&](const auto& o) { return o.name.starts_with(prefix); });
+    return std::all_of(plan_.operands.begin(), plan_.operands.end(), [&](const calibrated_operand& o) {
+      return !o.name.starts_with(prefix) ||
+             std::visit([](const auto& observer) { return keeps_extremes(observer); }, *make_policy<registry::observers>(o.observer, {}, "observer"));
+    });
+  }
+
   matrix_view<const float> input(const linear_input& in, std::size_t i) override {
+    if (beside_) beside_->observe(in, i);
     const auto at = index_.find(in.modules[i]);
     if (at == index_.end()) return in.x;
     for (std::size_t before = 0; before < i; ++before)
@@ -41,6 +59,12 @@ class operand_watch final : public forward_hook {
   }
 
   status ok() override {
+    if (failed_) return *failed_;
+    return {};
+  }
+
+  /// After a layer: from what was observed to parameters.
+  status settle_layer() {
     if (failed_) return *failed_;
     for (std::size_t i : open_) settle(i);
     open_.clear();
@@ -77,7 +101,14 @@ class operand_watch final : public forward_hook {
   struct watch {
     registry::observers::any observer;
     range_score score;
+    std::vector<float> extremes;  ///< of each sample, the smallest, then the largest value of each channel, before it was rescaled
   };
+
+  template <class O>
+  static constexpr bool keeps_extremes(const O&) {
+    if constexpr (requires { O::keeps_extremes; }) return O::keeps_extremes;
+    else return false;
+  }
 
   bool alike(std::size_t a, std::size_t b) const {
     const calibrated_operand &x = plan_.operands[a], &y = plan_.operands[b];
@@ -89,7 +120,7 @@ class operand_watch final : public forward_hook {
     const calibrated_operand& o = plan_.operands[i];
     operand_parameters& to = out_.operands[i];
     if (!watched_[i]) {
-      watched_[i].emplace(watch{*make_policy<registry::observers>(o.observer, {}, "observer"), range_score{}});
+      watched_[i].emplace(watch{*make_policy<registry::observers>(o.observer, {}, "observer"), range_score{}, {}});
       std::visit([&](auto& observer) { observer.reset(o.spec.granularity, grid_of(o.spec.granularity, 1, o.channels)); }, watched_[i]->observer);
       if (histograms_) to.histogram.emplace();
       open_.push_back(i);
@@ -101,10 +132,14 @@ class operand_watch final : public forward_hook {
       range seen = range::empty();
       backend_.ranges(sample, tile::per_tensor(), std::span{&seen, 1});
       if (!seen.defined()) return fail(o.name, sample, first_sample + s);
-      to.seen = join(to.seen, seen);
       to.tokens += rows;
+      if (pass_) {
+        keep_extremes(sample, watched_[i]->extremes);
+        continue;
+      }
+      to.seen = join(to.seen, seen);
       if (to.histogram) to.histogram->observe(sample);
-      watched_[i]->score.observe(backend_, sample);
+      if (scores_) watched_[i]->score.observe(backend_, sample);
       std::visit([&](auto& observer) { observer.observe(backend_, sample); }, watched_[i]->observer);
     }
   }
@@ -121,15 +156,39 @@ class operand_watch final : public forward_hook {
         }
   }
 
+  void keep_extremes(matrix_view<const float> sample, std::vector<float>& to) {
+    columns_.assign(sample.cols(), range::empty());
+    backend_.ranges(sample, tile{0, 1}, std::span{columns_});
+    for (const range& r : columns_) to.push_back(r.min);
+    for (const range& r : columns_) to.push_back(r.max);
+  }
+
+  /// A sample's extremes are all that an observer of extremes can tell of it: two rows stand for the sample.
+  void observe_changed(std::size_t i) {
+    watch& w = *watched_[i];
+    const std::size_t width = plan_.operands[i].channels;
+    for (const transform& t : pass_->changes(plan_.operands[i].name))
+      for (std::size_t k = 0; k < w.extremes.size(); ++k) {
+        const std::size_t c = k % width;
+        w.extremes[k] = (w.extremes[k] - (t.shift.empty() ? 0.0f : t.shift[c])) / (t.scale.empty() ? 1.0f : t.scale[c]);
+      }
+    for (std::size_t at = 0; at < w.extremes.size(); at += 2 * width) {
+      const matrix_view<const float> sample{w.extremes.data() + at, 2, width};
+      std::visit([&](auto& observer) { observer.observe(backend_, sample); }, w.observer);
+      for (std::size_t k = 0; k < sample.size(); ++k) out_.operands[i].seen = join(out_.operands[i].seen, {w.extremes[at + k], w.extremes[at + k]});
+    }
+  }
+
   /// From what an observer saw to parameters.
   void settle(std::size_t i) {
+    if (pass_) observe_changed(i);
     const auto ranges = std::visit(
         [](const auto& observer) {
           const std::span<const range> r = observer.ranges();
           return std::vector<range>(r.begin(), r.end());
         },
         watched_[i]->observer);
-    out_.operands[i].range_score = watched_[i]->score.score();
+    if (scores_) out_.operands[i].range_score = watched_[i]->score.score();
     watched_[i].reset();
     set(i, ranges);
   }
@@ -167,14 +226,30 @@ class operand_watch final : public forward_hook {
   }
 
   const quantization_plan& plan_;
-  bool histograms_;
+  bool histograms_, scores_;
   calibration& out_;
   native_backend backend_;
+  const suppression_pass* pass_ = nullptr;
+  suppression_pass* beside_ = nullptr;
+  std::vector<range> columns_;
   std::map<std::string, std::size_t, std::less<>> index_;
   std::vector<std::optional<std::size_t>> shared_with_;
   std::vector<std::optional<watch>> watched_;
   std::vector<std::size_t> open_;  // watched in the layer that runs
   std::optional<error> failed_;
+};
+
+/// Shows a float pass to suppressors alone.
+class suppression_watch final : public forward_hook {
+ public:
+  explicit suppression_watch(suppression_pass& pass) : pass_{pass} {}
+  matrix_view<const float> input(const linear_input& in, std::size_t i) override {
+    pass_.observe(in, i);
+    return in.x;
+  }
+
+ private:
+  suppression_pass& pass_;
 };
 
 inline std::vector<std::size_t> rows_of(std::span<const std::vector<std::int32_t>> samples) {
@@ -200,20 +275,37 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
   for (std::size_t s = 0; s < samples.size(); ++s)
     if (status st = model.embed(samples[s], hidden.strip(rows[s], samples[s].size())); !st) return std::move(st).error();
 
+  suppression_pass suppression{plan, model.source(), rows.back(), model.products(), options.suppress, out.folds, out.suppressions};
+  const folded_parameters folded{model.source(), out.folds};
+  const decoder after = model.with(folded);
+
   // Layers behind the last one that is watched need not run.
   std::size_t layers = 0;
-  for (std::size_t l = 0; l < model.layers(); ++l)
-    for (const calibrated_operand& o : plan.operands)
-      if (o.name.starts_with(model.description().layers[l].prefix)) {
-        layers = l + 1;
-        break;
-      }
+  for (std::size_t l = 0; l < model.layers(); ++l) {
+    const std::string& prefix = model.description().layers[l].prefix;
+    if (suppression.has(l) || std::any_of(plan.operands.begin(), plan.operands.end(), [&](const auto& o) { return o.name.starts_with(prefix); }))
+      layers = l + 1;
+  }
   double all = 0, done = 0;
   for (std::size_t l = 0; l < layers; ++l) all += model.flops(l, rows);
-  detail::operand_watch watch{plan, options.histograms, out};
+  detail::operand_watch watch{plan, options.histograms, options.range_scores, out};
+  detail::suppression_watch only{suppression};
   for (std::size_t l = 0; l < layers; ++l) {
-    if (status s = model.run_layer(l, hidden, rows, watch); !s) return std::move(s).error();
-    if (status s = watch.ok(); !s) return std::move(s).error();
+    const bool rescaled = suppression.has(l), one_pass = !rescaled || watch.extremes_suffice(model.description().layers[l].prefix);
+    watch.beside(rescaled && one_pass ? &suppression : nullptr);
+    watch.before(rescaled && one_pass ? &suppression : nullptr);
+    if (!one_pass) {
+      buffer copied{memory.size()};
+      if (copied.data() == nullptr) return error{.kind = error_kind::run_failed, .subject = "calibration", .problem = "out of memory", .remedy = {}};
+      std::memcpy(copied.data(), memory.data(), memory.size());
+      const matrix_view<float> copy{reinterpret_cast<float*>(copied.data()), hidden.rows(), width};
+      if (status s = model.run_layer(l, copy, rows, only); !s) return std::move(s).error();
+      if (status s = suppression.solve(l); !s) return std::move(s).error();
+    }
+    if (status s = (one_pass ? model : after).run_layer(l, hidden, rows, watch); !s) return std::move(s).error();
+    if (rescaled && one_pass)
+      if (status s = suppression.solve(l); !s) return std::move(s).error();
+    if (status s = watch.settle_layer(); !s) return std::move(s).error();
     done += model.flops(l, rows);
     if (options.on_progress) options.on_progress({l + 1, layers, all > 0 ? done / all : 1});
   }
@@ -242,16 +334,38 @@ QLIB_INLINE calibration for_plan(const calibration& found, const quantization_pl
   return out;
 }
 
-QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan&,
-                                                      std::span<const std::vector<std::int32_t>> samples) {
+QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan,
+                                                      std::span<const std::vector<std::int32_t>> samples, const suppress_options& suppress) {
   std::size_t tokens = 0, longest = 0;
   for (const auto& s : samples) {
     tokens += s.size();
     longest = std::max(longest, s.size());
   }
-  std::uint64_t layer = 0;
-  for (std::size_t l = 0; l < model.layers(); ++l) layer = std::max(layer, model.peak_bytes(l, tokens, longest));
-  return layer + std::uint64_t{tokens} * model.description().hidden_size * sizeof(float);
+  const std::uint64_t hidden = std::uint64_t{tokens} * model.description().hidden_size * sizeof(float);
+  std::uint64_t most = 0;
+  for (std::size_t l = 0; l < model.layers(); ++l) {
+    const std::uint64_t plain = model.peak_bytes(l, tokens, longest);
+    std::uint64_t kept = 0, search = 0;
+    for (const planned_suppression& p : plan.suppressions) {
+      if (p.layer != l) continue;
+      const auto shape = model.source().shape(p.graph.targets.front() + ".weight");
+      const std::uint64_t columns = shape && shape->size() == 2 ? (*shape)[1] : 0;
+      const std::uint64_t rows = std::min<std::uint64_t>(tokens, suppress.search_tokens);
+      kept += columns * sizeof(float) * (rows + 2 * samples.size() * (1 + p.graph.targets.size()));
+      std::uint64_t weights = 0, outputs = 0;
+      for (const std::string& t : p.graph.targets)
+        if (const auto s = model.source().shape(t + ".weight"); s && s->size() == 2) {
+          weights += (*s)[0] * (*s)[1] * sizeof(float);
+          outputs += (*s)[0] * rows * sizeof(float);
+        }
+      const std::uint64_t held = std::min(weights, suppress.weight_bytes);
+      search =
+          std::max(search, held + 2 * held / std::max<std::size_t>(1, p.graph.targets.size()) + 2 * outputs + 3 * rows * columns * sizeof(float));
+    }
+    // A second run of the layer has its weights in f32, and the first one's result apart.
+    most = std::max(most, kept + std::max(search, plain + (kept > 0 ? plain + hidden : 0)));
+  }
+  return most + hidden;
 }
 
 }  // namespace qlib::inline v0

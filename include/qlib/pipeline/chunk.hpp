@@ -25,6 +25,8 @@ inline std::vector<chunk> cut_into_chunks(const quantization_plan& plan) {
     std::size_t step;
     if (item.raw) {
       step = chunk_bytes;
+    } else if (item.vector) {
+      step = item.rows;
     } else {
       const std::size_t row_bytes = std::max<std::size_t>(1, item.cols * bits_of(item.type) / 8);
       const std::size_t tile_rows = item.encoding ? item.encoding->spec.granularity.rows : 1;
@@ -53,7 +55,8 @@ inline std::uint64_t forecast_peak_memory(const quantization_plan& plan, std::si
     const std::uint64_t mapped =
         !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;
     const std::uint64_t made = item.encoding ? std::uint64_t{c.rows} * item.cols * 3 : item.raw ? 0 : source;
-    largest = std::max(largest, mapped + (copied ? source : 0) + made);
+    const std::uint64_t folded = !item.raw && !plan.suppressions.empty() ? std::uint64_t{c.rows} * item.cols * sizeof(float) : 0;
+    largest = std::max(largest, mapped + (copied ? source : 0) + folded + made);
   }
   std::uint64_t described = std::uint64_t{16} << 20;  // the program, its libraries and the tables of a small model
   described += plan.slots.size() * 1024;

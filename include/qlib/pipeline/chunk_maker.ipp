@@ -59,6 +59,7 @@ class chunk_maker {
       return emit(item.slots[0], std::uint64_t{c.first_row}, bytes.subspan(c.first_row, c.rows));
     }
     if (item.rows == 0 && item.operand) return make_operand(item, emit);
+    if (item.vector) return make_vector(item, emit);
     switch (item.type) {
       case dtype::bf16:
         return make_matrix<bf16>(backend, item, c, emit, sums);
@@ -78,7 +79,7 @@ class chunk_maker {
   /// Gives back the source pages of a finished chunk.
   void release(const chunk& c) const {
     const work_item& item = plan_.items[c.item];
-    if (c.rows == 0) return;
+    if (c.rows == 0 || !item.in_source) return;
     const stored_tensor& t = source_.tensors()[item.source.tensor];
     const std::uint64_t element = item.raw ? 1 : bits_of(t.info.dtype) / 8;
     if (item.raw) return source_.release(t, c.first_row, c.rows);
@@ -165,9 +166,39 @@ class chunk_maker {
     }
   }
 
+  /// Gains or a bias: what folding made of them, else as they are stored, else zeros.
+  template <class Emit>
+  status make_vector(const work_item& item, Emit& emit) {
+    const output_tensor& t = plan_.slots[item.slots[0]].tensor;
+    const std::size_t element = bits_of(t.type) / 8;
+    const std::vector<float>* made = found_ ? found_->folds.vector(item.name) : nullptr;
+    side_.resize(item.rows * element);
+    for (std::size_t r = 0; r < item.rows; ++r)
+      store(t.type, made ? (*made)[r] : item.in_source ? value_at(item.source, item.type, r) : 0.0f, side_.data() + r * element);
+    return emit(item.slots[0], std::uint64_t{0}, std::span<const std::byte>{side_});
+  }
+
   template <Element T, class B, class Emit>
   status make_matrix(const B& backend, const work_item& item, const chunk& c, Emit& emit, error_sums* sums) {
-    const matrix_view<const T> w = load<T>(item, c);
+    const matrix_view<const T> stored = load<T>(item, c);
+    const std::span<const scaling> steps = found_ ? found_->folds.steps(module_of(item)) : std::span<const scaling>{};
+    if (steps.empty()) return make_from(backend, item, c, stored, emit, sums);
+    // Behind a fold a weight is f32 whatever it was: nothing is rounded between the fold and its codes.
+    const matrix_view<float> folded{reinterpret_cast<float*>(room(folded_, stored.size() * sizeof(float))), stored.rows(), stored.cols()};
+    backend.to_float(stored, folded);
+    for (const scaling& s : steps) fold(s, folded, c.first_row);
+    return make_from(backend, item, c, matrix_view<const float>{folded}, emit, sums);
+  }
+
+  /// A quantized linear's item has the name of its module; a float one's the name of its tensor.
+  static std::string_view module_of(const work_item& item) {
+    constexpr std::string_view tail = ".weight";
+    const std::string_view name = item.name;
+    return !item.encoding && name.ends_with(tail) ? name.substr(0, name.size() - tail.size()) : name;
+  }
+
+  template <Element T, class B, class Emit>
+  status make_from(const B& backend, const work_item& item, const chunk& c, matrix_view<const T> w, Emit& emit, error_sums* sums) {
     if (!item.encoding) {
       const output_slot& slot = plan_.slots[item.slots[0]];
       const std::size_t element = bits_of(slot.tensor.type) / 8;
@@ -353,11 +384,12 @@ class chunk_maker {
     const operand_parameters& o = found_->operands[*item.operand];
     const quant_spec& spec = item.encoding->spec;
     const std::int32_t zero_point = o.zero_points.empty() ? 0 : o.zero_points[0];
+    const std::vector<float>* folded_bias = found_->folds.vector(item.name + ".bias");
     side_.resize(c.rows * 4);
     for (std::size_t r = 0; r < c.rows; ++r) {
       std::int64_t sum = 0;
       for (std::size_t k = 0; k < item.cols; ++k) sum += codes[r * item.cols + k];
-      const float bias = item.bias ? bias_of(item, c.first_row + r) : 0.0f;
+      const float bias = folded_bias ? (*folded_bias)[c.first_row + r] : item.bias ? value_at(*item.bias, item.bias_type, c.first_row + r) : 0.0f;
       const float deq = deq_scale(spec, o.scales[0], q.scales[r]);
       const double exact = plan_.follow == compat::msmodelslim
                                ? std::nearbyint(round_to(spec.arithmetic, bias / deq) - static_cast<float>(zero_point) * static_cast<float>(sum))
@@ -368,15 +400,16 @@ class chunk_maker {
     return side_;
   }
 
-  float bias_of(const work_item& item, std::size_t row) const {
-    const std::byte* base = source_.bytes(source_.tensors()[item.bias->tensor]).data();
-    const std::byte* at = base + (item.bias->offset + row * item.bias->row_stride) * (bits_of(item.bias_type) / 8);
+  /// Element `row` of a stored vector.
+  float value_at(const matrix_source& from, dtype type, std::size_t row) const {
+    const std::byte* base = source_.bytes(source_.tensors()[from.tensor]).data();
+    const std::byte* at = base + (from.offset + row * std::max<std::uint64_t>(1, from.row_stride)) * (bits_of(type) / 8);
     const auto load = [&]<class T>(T) {
       T v;
       std::memcpy(&v, at, sizeof v);
       return to_float(v);
     };
-    return item.bias_type == dtype::bf16 ? load(bf16{}) : item.bias_type == dtype::f16 ? load(f16{}) : load(float{});
+    return type == dtype::bf16 ? load(bf16{}) : type == dtype::f16 ? load(f16{}) : load(float{});
   }
 
   const checkpoint& source_;
@@ -385,7 +418,7 @@ class chunk_maker {
   std::optional<registry::observers::any> observer_;
   std::optional<registry::rounders::any> rounder_;
   policy_choice observer_choice_, rounder_choice_;
-  buffer loaded_, packed_, codes_, unpacked_, values_;
+  buffer loaded_, folded_, packed_, codes_, unpacked_, values_;
   std::vector<float> scales_;
   std::vector<std::int32_t> zero_points_;
   std::vector<std::byte> side_;

@@ -7,6 +7,7 @@
 #include <qlib/io/checkpoint.hpp>
 #include <qlib/model/description.hpp>
 #include <qlib/model/modules.hpp>
+#include <qlib/model/subgraph.hpp>
 #include <qlib/recipe/recipe.hpp>
 
 #include <cstdint>
@@ -38,6 +39,15 @@ struct calibrated_operand {
   policy_choice observer;
 };
 
+/// A sub-graph that the recipe rescales, and how.
+struct planned_suppression {
+  std::size_t layer = 0;
+  subgraph graph;
+  policy_choice suppressor;
+  bool shift = false;  ///< biases may take the middle of each channel
+  std::string where;   ///< in the recipe
+};
+
 /// What one source matrix or tensor becomes, or, with neither rows nor encoding, where an operand of attention is stored.
 struct work_item {
   std::string name;                         ///< module, or tensor for copies
@@ -49,6 +59,9 @@ struct work_item {
   std::optional<std::size_t> operand = {};  ///< index into quantization_plan::operands
   std::optional<matrix_source> bias = {};   ///< that quant_bias is made from
   dtype bias_type = dtype::f32;             ///< as it is stored in the source
+  std::optional<quant_spec> input = {};     ///< how its input is quantized, static or per token
+  bool vector = false;                      ///< gains or a bias, [rows], that folding replaces
+  bool in_source = true;                    ///< false: only folding makes it
   std::vector<std::size_t> slots;           ///< indices into quantization_plan::slots
   policy_choice observer, rounder;
 };
@@ -64,7 +77,8 @@ struct quantization_plan {
   compat follow = compat::none;
   std::vector<work_item> items;  ///< in model order
   std::vector<output_slot> slots;
-  std::vector<calibrated_operand> operands;  ///< empty: no calibration data are needed
+  std::vector<calibrated_operand> operands;       ///< empty: no calibration data are needed
+  std::vector<planned_suppression> suppressions;  ///< by layer; of one layer in the order in which they are solved
   std::vector<planned_file> files;
   std::vector<document> documents;  ///< config.json, description, index
   std::vector<std::string> warnings;

@@ -1,7 +1,9 @@
 #pragma once
 #include <qlib/io/checksum.hpp>
 #include <qlib/model/module_name.hpp>
+#include <qlib/model/parameter_check.hpp>
 #include <qlib/pipeline/plan.hpp>
+#include <qlib/pipeline/plan_suppression.hpp>
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/policy_options.hpp>
 
@@ -108,6 +110,7 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpo
   };
   for (const work_item& i : plan.items) add(i.name), add_policy(i.observer), add_policy(i.rounder);
   for (const calibrated_operand& o : plan.operands) add(o.name), add_policy(o.observer);
+  for (const planned_suppression& p : plan.suppressions) add(p.graph.source), add_policy(p.suppressor);
   add(std::to_string(static_cast<int>(follow)));
   for (const safetensors_file& s : source.shards()) {
     std::error_code ignored;
@@ -126,6 +129,11 @@ class planner {
     about_.config_text = source.config_text();
     about_.recipe = &r;
     about_.follow = options.follow;
+    if (options.model && (!r.attention.empty() || !r.suppression.empty())) {
+      parameters_.emplace(source, layout);
+      model_ = *options.model;
+      adopt_names(*parameters_, *model_);
+    }
   }
 
   errors make(quantization_plan& out) {
@@ -140,6 +148,7 @@ class planner {
                                "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
     choose_stages();
     choose_attention();
+    choose_suppressions();
     add_everything();
     check();
     if (!found_.empty()) return found_;
@@ -186,13 +195,13 @@ class planner {
 
   void choose_attention() {
     if (attention_stages_.empty()) return;
-    if (!options_.model) {
+    if (!model_) {
       found_.push_back({.where = recipe_.attention.front().where,
                         .problem = "model_type \"" + layout_.model_type + "\" is not known, and its attention must be to be quantized",
                         .remedy = "leave attention out"});
       return;
     }
-    const model_description& m = *options_.model;
+    const model_description& m = *model_;
     for (const layer_description& layer : m.layers) {
       if (layer.delta_net) continue;
       const std::string module = layer.prefix + m.attention.output.substr(0, m.attention.output.rfind('.'));
@@ -211,6 +220,30 @@ class planner {
     if (attention_.empty() && found_.empty()) plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
   }
 
+  void choose_suppressions() {
+    if (recipe_.suppression.empty()) return;
+    if (!model_) {
+      found_.push_back({.where = recipe_.suppression.front().where,
+                        .problem = "model_type \"" + layout_.model_type + "\" is not known, and outlier suppression must know what reads what",
+                        .remedy = "leave it out"});
+      return;
+    }
+    std::set<std::string_view> quantized;
+    for (std::size_t i = 0; i < layout_.matrices.size(); ++i)
+      if (chosen_[i]) quantized.insert(layout_.matrices[i].name);
+    errors bad = plan_suppressions(
+        recipe_, *model_, *parameters_, [&](const std::string& module) { return quantized.contains(module); }, plan_, folded_);
+    found_.insert(found_.end(), bad.begin(), bad.end());
+    for (const auto& [name, length] : folded_.made)
+      if (name.ends_with("norm.bias") && !std::visit([](const auto& f) { return f.stores_norm_bias; }, options_.format))
+        return found_.push_back({.where = plan_.suppressions.front().where,
+                                 .subject = name,
+                                 .problem = "a shift needs norms with a bias, which " + plan_.format + " does not have",
+                                 .remedy = "set symmetric: true"});
+    for (const matrix_module& m : layout_.matrices)  // stacked experts are written apart
+      if (folded_.matrices.contains(m.name)) unpacked_.insert(m.weight.tensor);
+  }
+
   std::string path_of(std::size_t tensor) const { return source_.shards()[source_.tensors()[tensor].shard].path(); }
 
   void add_slot(work_item& item, output_tensor t, std::string quant_type, std::string source) {
@@ -225,6 +258,7 @@ class planner {
 
   void add_raw(std::size_t tensor) {
     const tensor_info& t = source_.tensors()[tensor].info;
+    if (folded_.vectors.contains(t.name)) return add_vector({.tensor = tensor}, t.name, t.elements(), t.dtype, t.dtype);
     work_item item;
     item.name = t.name;
     item.source = {.tensor = tensor};
@@ -249,6 +283,12 @@ class planner {
     plan_.items.push_back(std::move(item));
   }
 
+  /// Gains or a bias that folding changes.
+  void add_vector(const matrix_source& from, std::string name, std::size_t length, dtype read_as, dtype write_as) {
+    add_matrix_copy(name, from, length, 1, true, read_as, write_as);
+    plan_.items.back().vector = true;
+  }
+
   void add_everything() {
     auto other = layout_.others.begin();
     auto attention = attention_.begin();
@@ -264,7 +304,17 @@ class planner {
     }
     for (; attention != attention_.end(); ++attention) add_attention(*attention);
     for (; other != layout_.others.end(); ++other) add_raw(*other);
+    for (const auto& [name, length] : folded_.made) add_made(name, length);
     add_tied_head();
+  }
+
+  /// A bias that the checkpoint does not have, in the dtype of the weight beside it.
+  void add_made(const std::string& name, std::size_t length) {
+    const std::string weight = name.substr(0, name.size() - 4) + "weight";
+    const dtype type = parameters_->type(weight).value_or(dtype::f32);
+    add_vector({}, name, length, type, type);
+    plan_.items.back().in_source = false;
+    plan_.slots.back().source = weight;
   }
 
   void add_float(const matrix_module& m) {
@@ -278,12 +328,13 @@ class planner {
       if (m.bias && whole_.insert(m.bias->tensor).second) add_raw(m.bias->tensor);
       return;
     }
-    const bool plain = !m.stacked && !m.weight.block_scale;
+    const bool plain = !m.stacked && !m.weight.block_scale && !folded_.matrices.contains(m.name);
     if (plain) add_raw(tensor);
     else add_matrix_copy(m.name + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
     if (!m.bias) return;
     const dtype type = source_.tensors()[m.bias->tensor].info.dtype;
-    if (m.stacked) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, type, type);
+    if (folded_.vectors.contains(m.name + ".bias")) add_vector(*m.bias, m.name + ".bias", m.rows, type, type);
+    else if (m.stacked) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, type, type);
     else add_raw(m.bias->tensor);
   }
 
@@ -312,6 +363,9 @@ class planner {
     item.rounder = s.rounder;
     item.bias = m.bias;
     if (m.bias) item.bias_type = source_.tensors()[m.bias->tensor].info.dtype;
+    item.input = item.encoding->input;
+    if (const auto& x = s.scheme.input_activations; x && x->dynamic)
+      item.input = quant_spec{.type = x->type, .num_bits = x->num_bits, .symmetric = x->symmetric, .rule = item.encoding->spec.rule};
     if (item.encoding->input) {
       item.operand = plan_.operands.size();
       plan_.operands.push_back({m.name, *item.encoding->input, m.cols, s.input_observer});
@@ -323,7 +377,9 @@ class planner {
     const dtype bias_type = item.encoding->bias_type;
     plan_.items.push_back(std::move(item));
     ++plan_.quantized;
-    if (m.bias) add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, source_.tensors()[m.bias->tensor].info.dtype, bias_type);
+    if (!m.bias) return;
+    add_matrix_copy(m.name + ".bias", *m.bias, m.rows, 1, true, source_.tensors()[m.bias->tensor].info.dtype, bias_type);
+    plan_.items.back().vector = folded_.vectors.contains(m.name + ".bias");
   }
 
   struct chosen_attention {
@@ -333,7 +389,7 @@ class planner {
   };
 
   void add_attention(const chosen_attention& a) {
-    const attention_description& about = options_.model->attention;
+    const attention_description& about = model_->attention;
     for (const attention_encoding& e : a.operands) {
       work_item item;
       item.name = a.module + "." + e.operand;
@@ -404,6 +460,9 @@ class planner {
   std::vector<std::optional<std::size_t>> chosen_;
   std::set<std::size_t> unpacked_, whole_;  // stacked tensors of which a part is quantized; those already copied
   std::vector<chosen_attention> attention_;
+  std::optional<checkpoint_parameters> parameters_;  // with what attention and suppression have to know of the model
+  std::optional<model_description> model_;
+  folded_names folded_;
 };
 
 }  // namespace detail

@@ -32,6 +32,14 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const calibra
     sum.update(std::as_bytes(std::span{o.scales}));
     sum.update(std::as_bytes(std::span{o.zero_points}));
   }
+  for (const auto& [name, steps] : found->folds.matrices) {
+    sum.update(std::as_bytes(std::span{name}));
+    for (const scaling& s : steps) sum.update(std::as_bytes(std::span{s.columns})), sum.update(std::as_bytes(std::span{s.rows}));
+  }
+  for (const auto& [name, values] : found->folds.vectors) {
+    sum.update(std::as_bytes(std::span{name}));
+    sum.update(std::as_bytes(std::span{values}));
+  }
   return sum.value();
 }
 

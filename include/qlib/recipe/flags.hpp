@@ -25,7 +25,12 @@ struct quant_flags {
   bool is_dynamic = false;
   int act_method = 0;  ///< of static activations: 1 min-max (mean of samples), 2 histogram, 3 either by range score; 0: 3
   bool pdmix = false, use_kvcache_quant = false;
+  std::string anti_method{};  ///< outlier suppression: m1 to m6, or a suppressor's name; empty: none
 };
+
+/// The outlier suppression of msModelSlim's `anti_method`: m1 smooth_quant, m2 threshold_smooth, m3 awq, m4 iter_smooth, m5 cbq_mask, m6
+/// flex_smooth_quant, with its choice of sub-graphs; or of a suppressor by its registry name, on all sub-graphs. Nothing: unknown.
+std::optional<suppression_stage> find_anti_method(std::string_view name);
 
 /// The quant types that `recipe_from_flags` accepts, and those that exist but are not built yet.
 std::span<const std::string_view> built_quant_types();

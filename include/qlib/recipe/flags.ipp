@@ -45,6 +45,33 @@ QLIB_INLINE void check_policy(std::string_view flag, const std::string& value, s
 
 }  // namespace detail
 
+QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view name) {
+  struct known {
+    std::string_view letter, suppressor;
+    bool norms_alone;
+  };
+  static constexpr std::array<known, 9> methods{{{"m1", "smooth_quant", true},
+                                                 {"m2", "threshold_smooth", true},
+                                                 {"m3", "awq", false},
+                                                 {"m4", "iter_smooth", false},
+                                                 {"m5", "cbq_mask", true},
+                                                 {"m6", "flex_smooth_quant", false},
+                                                 {"", "flex_awq_ssz", false},
+                                                 {"", "outlier_suppression_lite", false},
+                                                 {"", "kv_smooth", false}}};
+  const std::string lower = detail::lower_case(name);
+  for (const known& k : methods) {
+    const bool by_letter = !lower.empty() && lower == k.letter;
+    if (!by_letter && lower != k.suppressor) continue;
+    suppression_stage s;
+    s.name = s.where = "--anti_method " + std::string{name};
+    s.suppressor = {std::string{k.suppressor}, {}};
+    s.ov = s.up_down = !(by_letter && k.norms_alone);
+    return s;
+  }
+  return std::nullopt;
+}
+
 QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   errors found;
   const auto fail = [&](std::string where, std::string problem, std::string remedy) {
@@ -101,6 +128,15 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   detail::check_policy("--observer", flags.observer, observers, unbuilt_observers, found);
   detail::check_policy("--rounder", flags.rounder, rounders, unbuilt_rounders, found);
 
+  std::optional<suppression_stage> suppression;
+  if (!flags.anti_method.empty() && detail::lower_case(flags.anti_method) != "none") {
+    suppression = find_anti_method(flags.anti_method);
+    if (!suppression)
+      fail("--anti_method " + flags.anti_method, "unknown",
+           "known: m1, m2, m3, m4, m5, m6, smooth_quant, threshold_smooth, awq, iter_smooth, cbq_mask, flex_smooth_quant, flex_awq_ssz, "
+           "outlier_suppression_lite, kv_smooth");
+  }
+
   detail::check_patterns(flags.targets, pattern_syntax::compressed_tensors, "--targets", found);
   detail::check_patterns(flags.ignore, pattern_syntax::compressed_tensors, "--ignore", found);
   detail::check_patterns(flags.disable_names, pattern_syntax::glob, "--disable_names", found);
@@ -142,6 +178,7 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   recipe made;
   made.source = "flags";
   made.stages.push_back(std::move(s));
+  if (suppression) made.suppression.push_back(*std::move(suppression));
   if (flags.use_kvcache_quant || type == "w8a8c8") {
     attention_stage cache;
     cache.name = cache.where = flags.use_kvcache_quant ? "--use_kvcache_quant" : where;

@@ -76,6 +76,18 @@ struct attention_stage {
   std::string where;
 };
 
+/// One step of a recipe that moves outliers from inputs into weights, before anything is quantized.
+struct suppression_stage {
+  std::string name;
+  policy_choice suppressor;
+  bool norm_linear = true, ov = true, up_down = true;  ///< which kinds of sub-graphs (model/subgraph.hpp)
+  bool experts = true;                                 ///< a norm in front of experts too: one scale for all that read it
+  pattern_syntax syntax = pattern_syntax::compressed_tensors;
+  std::vector<std::string> targets;  ///< of the sub-graphs' sources: norms, up and value projections; empty: all
+  std::vector<std::string> ignore;
+  std::string where;
+};
+
 /// How the result is stored.
 struct save_options {
   std::string format;            ///< "ascend_v1", "compressed_tensors"; empty: the caller decides
@@ -84,6 +96,7 @@ struct save_options {
 };
 
 struct recipe {
+  std::vector<suppression_stage> suppression;  ///< in the order in which they are solved
   std::vector<stage> stages;
   std::vector<attention_stage> attention;
   save_options save;

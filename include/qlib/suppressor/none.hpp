@@ -11,7 +11,7 @@ struct no_suppressor {
 
   explicit no_suppressor(options = {}) {}
 
-  transform solve(std::span<const matrix_view<const float>>, const statistics_view&) const { return {}; }
+  transform solve(const smoothing_group&, const statistics_view&) const { return {}; }
 };
 static_assert(OutlierSuppressor<no_suppressor>);
 

@@ -1,24 +1,17 @@
 #pragma once
-#include <qlib/core/view.hpp>
+#include <qlib/config.hpp>
 
-#include <span>
 #include <vector>
 
 namespace qlib::inline v0 {
 
 /// What an outlier suppressor found: a change of basis between a source (norm, v_proj, up_proj) and the linears that read it.
-/// Suppressors solve; only `fold` changes weights.
+/// x becomes (x - shift) / scale. Suppressors solve; only `fold` changes weights (fold.hpp).
 struct transform {
-  std::vector<float> channel_scale;  ///< [in_features]: weight columns are multiplied, the source is divided; empty: identity
+  std::vector<float> scale;  ///< [channels], positive; empty: 1
+  std::vector<float> shift;  ///< [channels]; empty: 0
 
-  bool identity() const { return channel_scale.empty(); }
+  bool identity() const { return scale.empty() && shift.empty(); }
 };
-
-/// Multiplies the columns of `weight` [out_features, in_features] by the transform. Exact for powers of two.
-inline void fold(const transform& t, matrix_view<float> weight) {
-  if (t.identity()) return;
-  for (std::size_t r = 0; r < weight.rows(); ++r)
-    for (std::size_t c = 0; c < weight.cols(); ++c) weight(r, c) *= t.channel_scale[c];
-}
 
 }  // namespace qlib::inline v0

@@ -1,0 +1,67 @@
+/// What outlier suppression does to a model's weights, before they are quantized.
+#pragma once
+#include <qlib/model/parameters.hpp>
+#include <qlib/suppressor/fold.hpp>
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+/// Steps of matrices, and vectors that replace what the checkpoint stores.
+struct model_folds {
+  std::map<std::string, std::vector<scaling>, std::less<>> matrices;  ///< by module; in the order in which they are applied
+  /// By tensor: gains and biases as they are stored (values of that dtype), ones that the checkpoint does not have among them.
+  std::map<std::string, std::vector<float>, std::less<>> vectors;
+
+  bool empty() const { return matrices.empty() && vectors.empty(); }
+
+  /// The steps of a module; none for one that is not folded.
+  std::span<const scaling> steps(std::string_view module) const {
+    const auto at = matrices.find(module);
+    return at == matrices.end() ? std::span<const scaling>{} : std::span<const scaling>{at->second};
+  }
+  const std::vector<float>* vector(std::string_view tensor) const {
+    const auto at = vectors.find(tensor);
+    return at == vectors.end() ? nullptr : &at->second;
+  }
+
+  /// What the columns of a module were multiplied by, and so its inputs divided by; empty: nothing.
+  std::vector<float> column_scale(std::string_view module) const {
+    std::vector<float> out;
+    for (const scaling& s : steps(module)) {
+      if (s.columns.empty()) continue;
+      if (out.empty()) out = s.columns;
+      else
+        for (std::size_t c = 0; c < out.size(); ++c) out[c] *= s.columns[c];
+    }
+    return out;
+  }
+};
+
+/// A checkpoint with folds: what it computes is what the checkpoint computes, up to rounding.
+class folded_parameters final : public parameter_source {
+ public:
+  /// Both must outlive it; folds may be added while it is in use.
+  folded_parameters(const parameter_source& base, const model_folds& folds) : base_{&base}, folds_{&folds} {}
+
+  std::vector<std::string> names() const override;
+  bool contains(const std::string& name) const override { return folds_->vectors.contains(name) || base_->contains(name); }
+  std::optional<std::vector<std::uint64_t>> shape(const std::string& name) const override;
+  std::optional<dtype> type(const std::string& name) const override;
+  status read(const std::string& name, matrix_view<float> out, std::size_t first_row = 0) const override;
+  result<linear_weight> linear(const std::string& module) const override;
+  std::string where() const override { return base_->where(); }
+
+ private:
+  const parameter_source* base_;
+  const model_folds* folds_;
+};
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/model/folds.ipp>
+#endif

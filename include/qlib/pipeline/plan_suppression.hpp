@@ -1,0 +1,32 @@
+/// Which sub-graphs a recipe rescales, and which tensors change for it: known before any number is.
+#pragma once
+#include <qlib/model/description.hpp>
+#include <qlib/model/parameters.hpp>
+#include <qlib/pipeline/plan.hpp>
+#include <qlib/recipe/recipe.hpp>
+
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace qlib::inline v0 {
+
+/// What folding touches.
+struct folded_names {
+  std::set<std::string, std::less<>> matrices;  ///< modules whose weights change
+  std::set<std::string, std::less<>> vectors;   ///< tensors that are replaced: gains and biases
+  /// Tensors of `vectors` that the checkpoint does not have, and their lengths.
+  std::vector<std::pair<std::string, std::size_t>> made;
+};
+
+/// `model` has the names of `source`; `quantized` says of a module whether it will be. Errors: a pattern or policy that is wrong, a kind that
+/// the family has nowhere. Warnings: patterns that match nothing, shifts that no bias can take.
+errors plan_suppressions(const recipe& r, const model_description& model, const parameter_source& source,
+                         const std::function<bool(const std::string&)>& quantized, quantization_plan& plan, folded_names& folded);
+
+}  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/pipeline/plan_suppression.ipp>
+#endif

@@ -1,0 +1,102 @@
+#pragma once
+#include <qlib/pipeline/plan_suppression.hpp>
+#include <qlib/recipe/match.hpp>
+#include <qlib/recipe/policy_options.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace qlib::inline v0 {
+
+namespace detail {
+
+inline bool wants(const suppression_stage& s, const subgraph& g, const layer_description& layer) {
+  if (g.kind == subgraph_kind::ov) return s.ov;
+  if (g.kind == subgraph_kind::up_down) return s.up_down;
+  const bool before_experts = layer.experts && g.targets.size() > 4 && g.targets.back().find(".experts.") != std::string::npos;
+  return s.norm_linear && (s.experts || !before_experts);
+}
+
+/// A shift can be folded where every reader has a bias to take it, or may be given one: linears that are quantized.
+inline bool can_shift(const subgraph& g, const parameter_source& source, const std::function<bool(const std::string&)>& quantized) {
+  return g.kind == subgraph_kind::norm_linear && !g.one_plus &&
+         std::all_of(g.targets.begin(), g.targets.end(), [&](const std::string& t) { return quantized(t) || source.contains(t + ".bias"); });
+}
+
+inline void note_folded(const planned_suppression& p, const parameter_source& source, folded_names& out) {
+  const auto vector = [&](const std::string& name, std::size_t length) {
+    if (out.vectors.insert(name).second && !source.contains(name)) out.made.emplace_back(name, length);
+  };
+  const subgraph& g = p.graph;
+  out.matrices.insert(g.targets.begin(), g.targets.end());
+  if (g.kind != subgraph_kind::norm_linear) {
+    out.matrices.insert(g.source);
+    if (source.contains(g.source + ".bias")) out.vectors.insert(g.source + ".bias");
+    return;
+  }
+  out.vectors.insert(g.source + ".weight");
+  if (!p.shift) {
+    if (source.contains(g.source + ".bias")) out.vectors.insert(g.source + ".bias");
+    return;
+  }
+  vector(g.source + ".bias", g.channels.channels());
+  for (const std::string& t : g.targets)
+    if (const auto shape = source.shape(t + ".weight")) vector(t + ".bias", (*shape)[0]);
+}
+
+}  // namespace detail
+
+QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& model, const parameter_source& source,
+                                     const std::function<bool(const std::string&)>& quantized, quantization_plan& plan, folded_names& folded) {
+  struct compiled {
+    pattern_set targets, ignore;
+    bool shifts = false, used = false;
+  };
+  errors found;
+  std::vector<compiled> stages;
+  for (const suppression_stage& s : r.suppression) {
+    auto targets = pattern_set::compile(s.targets, s.syntax, s.where), ignore = pattern_set::compile(s.ignore, s.syntax, s.where);
+    auto policy = make_policy<registry::suppressors>(s.suppressor, s.where, "outlier suppressor");
+    if (!targets) found.push_back(targets.error());
+    if (!ignore) found.push_back(ignore.error());
+    if (!policy) found.push_back(policy.error());
+    if (!targets || !ignore || !policy) continue;
+    const bool shifts = std::visit(
+        [](const auto& p) {
+          if constexpr (requires { p.shifts(); }) return p.shifts();
+          else return false;
+        },
+        *policy);
+    stages.push_back({*std::move(targets), *std::move(ignore), shifts, false});
+  }
+  if (!found.empty()) return found;
+
+  std::size_t unshifted = 0;
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    const std::vector<subgraph> graphs = subgraphs(model, l, source);
+    for (std::size_t i = 0; i < stages.size(); ++i) {
+      const suppression_stage& s = r.suppression[i];
+      // Inner sub-graphs first, as msModelSlim does: a norm then sees the weights that they left.
+      for (const subgraph_kind kind : {subgraph_kind::up_down, subgraph_kind::ov, subgraph_kind::norm_linear})
+        for (const subgraph& g : graphs) {
+          if (g.kind != kind || !detail::wants(s, g, model.layers[l])) continue;
+          if (!s.targets.empty() && !stages[i].targets.matches(g.source, "Module")) continue;
+          if (stages[i].ignore.matches(g.source, "Module")) continue;
+          stages[i].used = true;
+          if (std::none_of(g.targets.begin(), g.targets.end(), quantized)) continue;  // nobody would gain
+          planned_suppression p{.layer = l, .graph = g, .suppressor = s.suppressor, .where = s.where};
+          p.shift = stages[i].shifts && detail::can_shift(g, source, quantized);
+          unshifted += stages[i].shifts && g.kind == subgraph_kind::norm_linear && !p.shift;
+          detail::note_folded(p, source, folded);
+          plan.suppressions.push_back(std::move(p));
+        }
+    }
+  }
+  for (std::size_t i = 0; i < stages.size(); ++i)
+    if (!stages[i].used) plan.warnings.push_back(r.suppression[i].where + ": matches no sub-graph: nothing is rescaled");
+  if (unshifted > 0)
+    plan.warnings.push_back(std::to_string(unshifted) + " sub-graphs are rescaled without a shift: a float reader has no bias that could take it");
+  return found;
+}
+
+}  // namespace qlib::inline v0

@@ -1,0 +1,233 @@
+#pragma once
+#include <qlib/backend/native.hpp>
+#include <qlib/pipeline/suppress.hpp>
+#include <qlib/recipe/policy_options.hpp>
+#include <qlib/suppressor/output_error.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace qlib::inline v0 {
+
+/// The f32 weights of a sub-graph's readers.
+struct suppression_pass::weights {
+  std::vector<buffer> memory;
+  std::vector<matrix_view<const float>> views;
+  std::vector<float> absmax;  ///< [in_features], over all readers
+};
+
+namespace detail {
+
+inline registry::suppressors::any suppressor_of(const planned_suppression& p) {
+  return *make_policy<registry::suppressors>(p.suppressor, {}, "outlier suppressor");  // the plan has checked it
+}
+
+inline channel_map map_of(const subgraph& g) { return {g.repeats, g.repeat_width}; }
+
+/// Where the outputs of a value projection are an operand of attention.
+inline std::string value_operand(const subgraph& g) { return g.source.substr(0, g.source.rfind('.')) + ".value"; }
+
+}  // namespace detail
+
+QLIB_INLINE suppression_pass::suppression_pass(const quantization_plan& plan, const parameter_source& source, std::size_t tokens,
+                                               const gemm& products, const suppress_options& options, model_folds& folds,
+                                               std::vector<suppression_report>& reports)
+    : plan_{plan}, source_{source, folds}, tokens_{tokens}, products_{products}, options_{options}, folds_{folds}, reports_{reports} {
+  for (const planned_suppression& p : plan.suppressions) {
+    const needs wanted = std::visit([](const auto& s) { return s.needs; }, detail::suppressor_of(p));
+    needs& all = watched_.try_emplace(p.graph.targets.front(), needs::nothing).first->second;
+    all = all | wanted;
+    if (!options.as_peers) all = all | needs::inputs;
+  }
+  for (std::size_t i = 0; i < plan.items.size(); ++i)
+    if (plan.items[i].encoding) items_.emplace(plan.items[i].name, i);
+}
+
+QLIB_INLINE bool suppression_pass::has(std::size_t layer) const {
+  return std::any_of(plan_.suppressions.begin(), plan_.suppressions.end(), [&](const auto& p) { return p.layer == layer; });
+}
+
+QLIB_INLINE void suppression_pass::observe(const linear_input& in, std::size_t i) {
+  const auto at = watched_.find(in.modules[i]);
+  if (at == watched_.end()) return;
+  const std::size_t step = std::max<std::size_t>(1, tokens_ / std::max<std::size_t>(1, options_.search_tokens));
+  auto& stats = statistics_.try_emplace(at->first, in.x.cols(), at->second, options_.search_tokens, step).first->second;
+  const native_backend backend;
+  for (std::size_t s = 0; s + 1 < in.rows_of_sample.size(); ++s)
+    stats.observe(backend, in.x.strip(in.rows_of_sample[s], in.rows_of_sample[s + 1] - in.rows_of_sample[s]));
+}
+
+QLIB_INLINE std::span<const transform> suppression_pass::changes(std::string_view operand) const {
+  const auto at = changes_.find(operand);
+  return at == changes_.end() ? std::span<const transform>{} : std::span<const transform>{at->second};
+}
+
+QLIB_INLINE status suppression_pass::load(const subgraph& g, weights& out) const {
+  std::uint64_t held = 0;
+  for (const std::string& module : g.targets) {
+    auto w = source_.linear(module);
+    if (!w) return std::move(w).error();
+    buffer memory{w->rows() * w->cols() * sizeof(float)};
+    if (memory.data() == nullptr) return error{.kind = error_kind::run_failed, .subject = module, .problem = "out of memory", .remedy = {}};
+    const matrix_view<float> copy{reinterpret_cast<float*>(memory.data()), w->rows(), w->cols()};
+    out.absmax.resize(w->cols(), 0.0f);
+    const native_backend backend;
+    std::visit([&](auto v) { backend.to_float(v, copy); }, w->weight());
+    backend.column_absmax(matrix_view<const float>{copy}, std::span{out.absmax});
+    for (std::size_t c = 0; c < out.absmax.size(); ++c)
+      if (std::isnan(out.absmax[c]))
+        return error{.where = source_.where(),
+                     .subject = module + ".weight",
+                     .problem = "column " + std::to_string(c) + " holds a NaN or an infinity",
+                     .remedy = "the checkpoint is damaged or was trained to overflow; a weight must be finite"};
+    const std::uint64_t bytes = std::uint64_t{copy.size()} * sizeof(float);
+    if (!out.views.empty() && held + bytes > options_.weight_bytes) continue;
+    if (!items_.contains(module) && g.targets.size() > 1) continue;  // a router: its outputs are not what quantization changes
+    held += bytes;
+    out.views.push_back(copy);
+    out.memory.push_back(std::move(memory));
+  }
+  return {};
+}
+
+/// Dead and constant channels, and scales that are not finite: 1.
+QLIB_INLINE void suppression_pass::limit(const planned_suppression& p, transform& t, const channel_statistics::divided& x,
+                                         suppression_report& report) const {
+  if (t.scale.empty()) return;
+  const channel_map map = detail::map_of(p.graph);
+  const std::vector<float> low = map.smallest(x.low), high = map.largest(x.high);
+  for (std::size_t c = 0; c < t.scale.size(); ++c) {
+    const bool dead = low[c] == high[c];
+    report.dead += dead;
+    if (dead || !std::isfinite(t.scale[c]) || !(t.scale[c] > 0)) t.scale[c] = 1.0f;
+  }
+}
+
+/// The stored gain decides the scale: gain / stored gain, so that rounding it to its dtype changes nothing that the model computes. A gain
+/// that its dtype could not hold, or that would vanish, keeps scale 1.
+QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& p, transform& t, suppression_report& report) {
+  if (p.graph.kind != subgraph_kind::norm_linear || t.identity()) return {};
+  const std::size_t n = p.graph.channels.channels();
+  const std::string name = p.graph.source + ".weight";
+  const dtype type = source_.type(name).value_or(dtype::f32);
+  const float plus = p.graph.one_plus ? 1.0f : 0.0f;
+  std::vector<float> gain(n), bias(t.shift.empty() ? 0 : n, 0.0f);
+  if (status s = source_.read(name, {gain.data(), 1, n}); !s) return s;
+  if (!t.shift.empty() && source_.contains(p.graph.source + ".bias"))
+    if (status s = source_.read(p.graph.source + ".bias", {bias.data(), 1, n}); !s) return s;
+  if (t.scale.empty()) t.scale.assign(n, 1.0f);
+  for (std::size_t c = 0; c < n; ++c) {
+    const float before = gain[c] + plus;
+    const float stored = round_to(type, before / t.scale[c] - plus), after = stored + plus;
+    const bool holds = before == 0.0f || (std::isfinite(after) && after != 0.0f && std::isfinite(before / after));
+    report.limited += !holds;
+    if (!holds) {
+      t.scale[c] = 1.0f;
+      continue;
+    }
+    if (before != 0.0f && !options_.as_peers) t.scale[c] = before / after;
+    gain[c] = stored;
+  }
+  for (std::size_t c = 0; c < bias.size(); ++c) {
+    const float stored = round_to(type, (bias[c] - t.shift[c]) / t.scale[c]);
+    if (!options_.as_peers) t.shift[c] = bias[c] - stored * t.scale[c];
+    bias[c] = stored;
+  }
+  folds_.vectors[name] = std::move(gain);
+  if (!bias.empty()) folds_.vectors[p.graph.source + ".bias"] = std::move(bias);
+  return {};
+}
+
+QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const transform& t) {
+  const subgraph& g = p.graph;
+  const channel_map map = detail::map_of(g);
+  if (g.kind == subgraph_kind::norm_linear) {
+    // Biases of the norm that are there already are divided with it; a shift has made its own.
+    if (t.shift.empty() && source_.contains(g.source + ".bias")) {
+      std::vector<float> bias(g.channels.channels());
+      if (status s = source_.read(g.source + ".bias", {bias.data(), 1, bias.size()}); !s) return s;
+      for (std::size_t c = 0; c < bias.size(); ++c) bias[c] /= t.scale[c];
+      folds_.vectors[g.source + ".bias"] = std::move(bias);
+    }
+  } else {
+    const auto shape = source_.shape(g.source + ".weight");
+    scaling rows;
+    rows.rows.assign((*shape)[0], 1.0f);
+    for (std::size_t c = 0; c < t.scale.size(); ++c) rows.rows[g.channels.row(c)] = t.scale[c];
+    const std::string name = g.source + ".bias";
+    if (source_.contains(name)) {
+      std::vector<float> bias((*shape)[0]);
+      if (status s = source_.read(name, {bias.data(), 1, bias.size()}); !s) return s;
+      const dtype type = source_.type(name).value_or(dtype::f32);
+      for (std::size_t r = 0; r < bias.size(); ++r) bias[r] = round_to(type, bias[r] / rows.rows[r]);
+      folds_.vectors[name] = std::move(bias);
+    }
+    folds_.matrices[g.source].push_back(std::move(rows));
+    if (g.kind == subgraph_kind::ov) changes_[detail::value_operand(g)].push_back(t);
+  }
+  for (const std::string& module : g.targets) {
+    if (!t.shift.empty()) {
+      auto w = source_.linear(module);
+      if (!w) return std::move(w).error();
+      const std::string name = module + ".bias";
+      std::vector<float> bias = w->bias.empty() ? std::vector<float>(w->rows(), 0.0f) : w->bias;
+      std::visit(
+          [&](auto v) {
+            for (std::size_t r = 0; r < v.rows(); ++r) {
+              double sum = bias[r];
+              for (std::size_t c = 0; c < v.cols(); ++c) sum += static_cast<double>(to_float(v(r, c))) * static_cast<double>(t.shift[c]);
+              bias[r] = round_to(source_.type(name).value_or(source_.type(module + ".weight").value_or(dtype::f32)), static_cast<float>(sum));
+            }
+          },
+          w->weight());
+      folds_.vectors[name] = std::move(bias);
+    }
+    folds_.matrices[module].push_back({map.expand(t.scale), {}});
+    changes_[module].push_back({map.expand(t.scale), t.shift.empty() ? std::vector<float>{} : map.expand(t.shift)});
+  }
+  return {};
+}
+
+QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
+  for (const planned_suppression& p : plan_.suppressions) {
+    if (p.layer != layer) continue;
+    suppression_report report{.source = p.graph.source, .kind = std::string{name_of(p.graph.kind)}, .suppressor = p.suppressor.name};
+    const auto seen = statistics_.find(p.graph.targets.front());
+    if (seen == statistics_.end() || seen->second.tokens() == 0) {
+      reports_.push_back(std::move(report));
+      continue;
+    }
+    const channel_statistics::divided x = seen->second.after(folds_.column_scale(p.graph.targets.front()));
+    weights w;
+    if (status s = load(p.graph, w); !s) return s;
+    smoothing_group group{
+        .weights = w.views, .all_absmax = w.absmax, .channels = detail::map_of(p.graph), .may_shift = p.shift, .products = &products_};
+    for (const std::string& module : p.graph.targets)
+      if (const auto at = items_.find(module); at != items_.end()) {
+        group.weight_spec = plan_.items[at->second].encoding->spec;
+        group.input_spec = plan_.items[at->second].input;
+        break;
+      }
+    transform t = std::visit([&](const auto& policy) { return policy.solve(group, x.view); }, detail::suppressor_of(p));
+    limit(p, t, x, report);
+    report.kept = !t.identity();
+    if (report.kept && !options_.as_peers) {
+      output_error error{group, x.view};
+      report.error_before = error.of({});
+      report.error_after = error.of(t);
+      report.kept = report.error_after <= report.error_before;
+    }
+    if (report.kept) {
+      if (status s = round_to_source(p, t, report); !s) return s;
+      const auto [low, high] = std::minmax_element(t.scale.begin(), t.scale.end());
+      report.smallest = *low;
+      report.largest = *high;
+      if (status s = apply(p, t); !s) return s;
+    }
+    reports_.push_back(std::move(report));
+  }
+  statistics_.clear();
+  return {};
+}
+
+}  // namespace qlib::inline v0
