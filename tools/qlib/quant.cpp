@@ -132,6 +132,12 @@ int run(const quant_options& o) {
     for (const std::string& w : found_ranges->warnings) log_warning(o.common, w);
     options.found = &*found_ranges;
   }
+  if (p.plan.rotation && !options.found) {
+    auto folds = rotate_only(p.plan, checkpoint_parameters{p.source, p.layout});
+    if (!folds) return report_error(folds.error());
+    found_ranges = *std::move(folds);
+    options.found = &*found_ranges;
+  }
   progress_line line{p.plan, o.common.quiet};
   options.on_progress = [&](const progress& state) { line(state); };
   auto done = run_plan(p.source, p.plan, options);

@@ -3,6 +3,7 @@
 #include <qlib/model/parameters.hpp>
 #include <qlib/suppressor/fold.hpp>
 
+#include <iterator>
 #include <map>
 #include <string>
 #include <string_view>
@@ -12,32 +13,43 @@ namespace qlib::inline v0 {
 
 /// Steps of matrices, and vectors that replace what the checkpoint stores.
 struct model_folds {
-  std::map<std::string, std::vector<scaling>, std::less<>> matrices;  ///< by module; in the order in which they are applied
-  /// By tensor: gains and biases as they are stored (values of that dtype), ones that the checkpoint does not have among them.
+  std::map<std::string, std::vector<fold_step>, std::less<>> matrices;  ///< by module; in the order in which they are applied
+  /// By tensor: gains and biases, ones that the checkpoint does not have among them. They are rounded to its dtype when they are stored: gains
+  /// and scaled biases are such values already, rotated biases are not.
   std::map<std::string, std::vector<float>, std::less<>> vectors;
 
   bool empty() const { return matrices.empty() && vectors.empty(); }
 
   /// The steps of a module; none for one that is not folded.
-  std::span<const scaling> steps(std::string_view module) const {
+  std::span<const fold_step> steps(std::string_view module) const {
     const auto at = matrices.find(module);
-    return at == matrices.end() ? std::span<const scaling>{} : std::span<const scaling>{at->second};
+    return at == matrices.end() ? std::span<const fold_step>{} : std::span<const fold_step>{at->second};
   }
   const std::vector<float>* vector(std::string_view tensor) const {
     const auto at = vectors.find(tensor);
     return at == vectors.end() ? nullptr : &at->second;
   }
 
-  /// What the columns of a module were multiplied by, and so its inputs divided by; empty: nothing.
+  /// What the columns of a module were multiplied by, and so its inputs divided by; empty: nothing. Without rotations.
   std::vector<float> column_scale(std::string_view module) const {
     std::vector<float> out;
-    for (const scaling& s : steps(module)) {
-      if (s.columns.empty()) continue;
-      if (out.empty()) out = s.columns;
+    for (const fold_step& step : steps(module)) {
+      const auto* s = std::get_if<scaling>(&step);
+      if (!s || s->columns.empty()) continue;
+      if (out.empty()) out = s->columns;
       else
-        for (std::size_t c = 0; c < out.size(); ++c) out[c] *= s.columns[c];
+        for (std::size_t c = 0; c < out.size(); ++c) out[c] *= s->columns[c];
     }
     return out;
+  }
+
+  /// Then `later`, which was found on a model that had these folds already.
+  void append(model_folds later) {
+    for (auto& [module, steps] : later.matrices) {
+      auto& to = matrices[module];
+      to.insert(to.end(), std::make_move_iterator(steps.begin()), std::make_move_iterator(steps.end()));
+    }
+    for (auto& [tensor, values] : later.vectors) vectors[tensor] = std::move(values);
   }
 };
 

@@ -31,13 +31,16 @@ struct calibrate_options {
 /// is one buffer [tokens, hidden_size] of f32, updated in place, and each layer's weights are resident while it runs.
 ///
 /// Sub-graphs of `plan.suppressions` are solved layer by layer from the same pass. Ranges behind them follow from what was seen before them
-/// where observers ask for extremes alone; for other observers, histograms and range scores the layer runs a second time, with folded weights.
+/// where observers ask for extremes alone; for other observers, histograms and range scores the layer runs a second time.
 ///
 /// Linears that read the same rows share one observer. An operand of an expert that no token reached takes the joined range of the
 /// layer's other experts, and a warning says so. The result does not depend on the number of threads. Errors: activations that become NaN or
 /// infinite (names layer, sample, channel), ids outside of the vocabulary, an operand that the model never computed.
 result<calibration> calibrate(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
                               const calibrate_options& options = {});
+
+/// What a plan without operands and sub-graphs has to find: the folds of its rotation, if it has one.
+result<calibration> rotate_only(const quantization_plan& plan, const parameter_source& source);
 
 /// The linears whose inputs have the highest range scores, highest first, at most `count`: what msModelSlim's `disable_level` keeps float.
 /// Linears with the same score (they read the same rows) keep model order.

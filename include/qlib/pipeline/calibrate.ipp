@@ -3,6 +3,7 @@
 #include <qlib/core/buffer.hpp>
 #include <qlib/observer/range_score.hpp>
 #include <qlib/pipeline/calibrate.hpp>
+#include <qlib/pipeline/rotate.hpp>
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
@@ -23,9 +24,12 @@ class operand_watch final : public forward_hook {
     for (std::size_t i = 0; i < plan.operands.size(); ++i) index_.emplace(plan.operands[i].name, i);
   }
 
-  /// From now on a layer with sub-graphs runs as it was before they were rescaled: extremes of its operands are kept until `pass` says how
-  /// their channels change. Null: what passes is what will be.
-  void before(const suppression_pass* pass) { pass_ = pass; }
+  /// The layer runs as it was before its sub-graphs were rescaled, and `pass` says how their channels change: at once, or, `later`, when it
+  /// has solved them: extremes are kept until then. Null: what passes is what will be.
+  void before(const suppression_pass* pass, bool later) {
+    pass_ = pass;
+    later_ = later;
+  }
   /// Sees the inputs of linears too.
   void beside(suppression_pass* pass) { beside_ = pass; }
 
@@ -125,15 +129,22 @@ class operand_watch final : public forward_hook {
       if (histograms_) to.histogram.emplace();
       open_.push_back(i);
     }
+    const bool changed = pass_ && !later_ && !pass_->changes(o.name).empty();
     for (std::size_t s = 0; s + 1 < rows_of_sample.size(); ++s) {
       const std::size_t rows = rows_of_sample[s + 1] - rows_of_sample[s];
       if (rows == 0) continue;
-      const auto sample = x.strip(rows_of_sample[s], rows);
+      auto sample = x.strip(rows_of_sample[s], rows);
+      if (changed) {
+        changed_.resize(sample.size());
+        for (std::size_t r = 0; r < rows; ++r) std::copy_n(sample.row(r), x.cols(), changed_.data() + r * x.cols());
+        change(o.name, changed_, x.cols());
+        sample = {changed_.data(), rows, x.cols()};
+      }
       range seen = range::empty();
       backend_.ranges(sample, tile::per_tensor(), std::span{&seen, 1});
       if (!seen.defined()) return fail(o.name, sample, first_sample + s);
       to.tokens += rows;
-      if (pass_) {
+      if (pass_ && later_) {
         keep_extremes(sample, watched_[i]->extremes);
         continue;
       }
@@ -163,15 +174,20 @@ class operand_watch final : public forward_hook {
     for (const range& r : columns_) to.push_back(r.max);
   }
 
+  /// Rows of an operand as they are behind its sub-graphs.
+  void change(const std::string& name, std::vector<float>& rows, std::size_t width) const {
+    for (const transform& t : pass_->changes(name))
+      for (std::size_t k = 0; k < rows.size(); ++k) {
+        const std::size_t c = k % width;
+        rows[k] = (rows[k] - (t.shift.empty() ? 0.0f : t.shift[c])) / (t.scale.empty() ? 1.0f : t.scale[c]);
+      }
+  }
+
   /// A sample's extremes are all that an observer of extremes can tell of it: two rows stand for the sample.
   void observe_changed(std::size_t i) {
     watch& w = *watched_[i];
     const std::size_t width = plan_.operands[i].channels;
-    for (const transform& t : pass_->changes(plan_.operands[i].name))
-      for (std::size_t k = 0; k < w.extremes.size(); ++k) {
-        const std::size_t c = k % width;
-        w.extremes[k] = (w.extremes[k] - (t.shift.empty() ? 0.0f : t.shift[c])) / (t.scale.empty() ? 1.0f : t.scale[c]);
-      }
+    change(plan_.operands[i].name, w.extremes, width);
     for (std::size_t at = 0; at < w.extremes.size(); at += 2 * width) {
       const matrix_view<const float> sample{w.extremes.data() + at, 2, width};
       std::visit([&](auto& observer) { observer.observe(backend_, sample); }, w.observer);
@@ -181,7 +197,7 @@ class operand_watch final : public forward_hook {
 
   /// From what an observer saw to parameters.
   void settle(std::size_t i) {
-    if (pass_) observe_changed(i);
+    if (pass_ && later_) observe_changed(i);
     const auto ranges = std::visit(
         [](const auto& observer) {
           const std::span<const range> r = observer.ranges();
@@ -230,8 +246,10 @@ class operand_watch final : public forward_hook {
   calibration& out_;
   native_backend backend_;
   const suppression_pass* pass_ = nullptr;
+  bool later_ = false;
   suppression_pass* beside_ = nullptr;
   std::vector<range> columns_;
+  std::vector<float> changed_;
   std::map<std::string, std::size_t, std::less<>> index_;
   std::vector<std::optional<std::size_t>> shared_with_;
   std::vector<std::optional<watch>> watched_;
@@ -260,9 +278,14 @@ inline std::vector<std::size_t> rows_of(std::span<const std::vector<std::int32_t
 
 }  // namespace detail
 
-QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
+QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
                                           const calibrate_options& options) {
   const std::vector<std::size_t> rows = detail::rows_of(samples);
+  model_folds rotated, found;
+  if (plan.rotation)
+    if (status s = rotate(*plan.rotation, stored.source(), rotated); !s) return std::move(s).error();
+  const folded_parameters parameters{stored.source(), rotated};
+  const decoder model = plan.rotation ? stored.with(parameters) : stored;
   const std::size_t width = model.description().hidden_size;
   if (rows.back() == 0)
     return error{.where = "calibration data", .problem = "holds no token", .remedy = "give samples with --calib_file or --calib_ids"};
@@ -275,9 +298,7 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
   for (std::size_t s = 0; s < samples.size(); ++s)
     if (status st = model.embed(samples[s], hidden.strip(rows[s], samples[s].size())); !st) return std::move(st).error();
 
-  suppression_pass suppression{plan, model.source(), rows.back(), model.products(), options.suppress, out.folds, out.suppressions};
-  const folded_parameters folded{model.source(), out.folds};
-  const decoder after = model.with(folded);
+  suppression_pass suppression{plan, model.source(), rows.back(), model.products(), options.suppress, found, out.suppressions};
 
   // Layers behind the last one that is watched need not run.
   std::size_t layers = 0;
@@ -293,7 +314,7 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
   for (std::size_t l = 0; l < layers; ++l) {
     const bool rescaled = suppression.has(l), one_pass = !rescaled || watch.extremes_suffice(model.description().layers[l].prefix);
     watch.beside(rescaled && one_pass ? &suppression : nullptr);
-    watch.before(rescaled && one_pass ? &suppression : nullptr);
+    watch.before(rescaled ? &suppression : nullptr, one_pass);
     if (!one_pass) {
       buffer copied{memory.size()};
       if (copied.data() == nullptr) return error{.kind = error_kind::run_failed, .subject = "calibration", .problem = "out of memory", .remedy = {}};
@@ -302,7 +323,7 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
       if (status s = model.run_layer(l, copy, rows, only); !s) return std::move(s).error();
       if (status s = suppression.solve(l); !s) return std::move(s).error();
     }
-    if (status s = (one_pass ? model : after).run_layer(l, hidden, rows, watch); !s) return std::move(s).error();
+    if (status s = model.run_layer(l, hidden, rows, watch); !s) return std::move(s).error();
     if (rescaled && one_pass)
       if (status s = suppression.solve(l); !s) return std::move(s).error();
     if (status s = watch.settle_layer(); !s) return std::move(s).error();
@@ -311,6 +332,15 @@ QLIB_INLINE result<calibration> calibrate(const decoder& model, const quantizati
   }
   errors missing = watch.finish(options.few_tokens);
   if (!missing.empty()) return std::move(missing.front());
+  out.folds = std::move(rotated);
+  out.folds.append(std::move(found));
+  return out;
+}
+
+QLIB_INLINE result<calibration> rotate_only(const quantization_plan& plan, const parameter_source& source) {
+  calibration out;
+  if (plan.rotation)
+    if (status s = rotate(*plan.rotation, source, out.folds); !s) return std::move(s).error();
   return out;
 }
 
@@ -362,8 +392,8 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
       search =
           std::max(search, held + 2 * held / std::max<std::size_t>(1, p.graph.targets.size()) + 2 * outputs + 3 * rows * columns * sizeof(float));
     }
-    // A second run of the layer has its weights in f32, and the first one's result apart.
-    most = std::max(most, kept + std::max(search, plain + (kept > 0 ? plain + hidden : 0)));
+    // A second run of the layer keeps the hidden states before it apart.
+    most = std::max(most, kept + std::max(search, plain) + (kept > 0 ? hidden : 0));
   }
   return most + hidden;
 }

@@ -25,7 +25,7 @@ inline std::vector<chunk> cut_into_chunks(const quantization_plan& plan) {
     std::size_t step;
     if (item.raw) {
       step = chunk_bytes;
-    } else if (item.vector) {
+    } else if (item.vector || item.whole) {
       step = item.rows;
     } else {
       const std::size_t row_bytes = std::max<std::size_t>(1, item.cols * bits_of(item.type) / 8);
@@ -55,7 +55,7 @@ inline std::uint64_t forecast_peak_memory(const quantization_plan& plan, std::si
     const std::uint64_t mapped =
         !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;
     const std::uint64_t made = item.encoding ? std::uint64_t{c.rows} * item.cols * 3 : item.raw ? 0 : source;
-    const std::uint64_t folded = !item.raw && !plan.suppressions.empty() ? std::uint64_t{c.rows} * item.cols * sizeof(float) : 0;
+    const std::uint64_t folded = !item.raw && (plan.rotation || !plan.suppressions.empty()) ? std::uint64_t{c.rows} * item.cols * sizeof(float) : 0;
     largest = std::max(largest, mapped + (copied ? source : 0) + folded + made);
   }
   std::uint64_t described = std::uint64_t{16} << 20;  // the program, its libraries and the tables of a small model

@@ -181,12 +181,12 @@ class chunk_maker {
   template <Element T, class B, class Emit>
   status make_matrix(const B& backend, const work_item& item, const chunk& c, Emit& emit, error_sums* sums) {
     const matrix_view<const T> stored = load<T>(item, c);
-    const std::span<const scaling> steps = found_ ? found_->folds.steps(module_of(item)) : std::span<const scaling>{};
+    const auto steps = found_ ? found_->folds.steps(module_of(item)) : std::span<const fold_step>{};
     if (steps.empty()) return make_from(backend, item, c, stored, emit, sums);
     // Behind a fold a weight is f32 whatever it was: nothing is rounded between the fold and its codes.
     const matrix_view<float> folded{reinterpret_cast<float*>(room(folded_, stored.size() * sizeof(float))), stored.rows(), stored.cols()};
     backend.to_float(stored, folded);
-    for (const scaling& s : steps) fold(s, folded, c.first_row);
+    for (const fold_step& s : steps) fold(s, folded, c.first_row);
     return make_from(backend, item, c, matrix_view<const float>{folded}, emit, sums);
   }
 

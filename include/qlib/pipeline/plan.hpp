@@ -7,6 +7,7 @@
 #include <qlib/io/checkpoint.hpp>
 #include <qlib/model/description.hpp>
 #include <qlib/model/modules.hpp>
+#include <qlib/model/residual_stream.hpp>
 #include <qlib/model/subgraph.hpp>
 #include <qlib/recipe/recipe.hpp>
 
@@ -48,6 +49,12 @@ struct planned_suppression {
   std::string where;   ///< in the recipe
 };
 
+/// The basis of the residual stream, and of values within heads, that the recipe changes.
+struct planned_rotation {
+  residual_stream stream;
+  rotation_stage how;
+};
+
 /// What one source matrix or tensor becomes, or, with neither rows nor encoding, where an operand of attention is stored.
 struct work_item {
   std::string name;                         ///< module, or tensor for copies
@@ -62,6 +69,7 @@ struct work_item {
   std::optional<quant_spec> input = {};     ///< how its input is quantized, static or per token
   bool vector = false;                      ///< gains or a bias, [rows], that folding replaces
   bool in_source = true;                    ///< false: only folding makes it
+  bool whole = false;                       ///< rows cannot be made apart
   std::vector<std::size_t> slots;           ///< indices into quantization_plan::slots
   policy_choice observer, rounder;
 };
@@ -78,6 +86,7 @@ struct quantization_plan {
   std::vector<work_item> items;  ///< in model order
   std::vector<output_slot> slots;
   std::vector<calibrated_operand> operands;       ///< empty: no calibration data are needed
+  std::optional<planned_rotation> rotation;       ///< first
   std::vector<planned_suppression> suppressions;  ///< by layer; of one layer in the order in which they are solved
   std::vector<planned_file> files;
   std::vector<document> documents;  ///< config.json, description, index

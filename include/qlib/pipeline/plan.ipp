@@ -4,6 +4,7 @@
 #include <qlib/model/parameter_check.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_suppression.hpp>
+#include <qlib/pipeline/rotate.hpp>
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/policy_options.hpp>
 
@@ -110,6 +111,9 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpo
   };
   for (const work_item& i : plan.items) add(i.name), add_policy(i.observer), add_policy(i.rounder);
   for (const calibrated_operand& o : plan.operands) add(o.name), add_policy(o.observer);
+  if (plan.rotation)
+    add(std::to_string(plan.rotation->how.block_size) + "," + std::to_string(plan.rotation->how.seed) + "," +
+        std::to_string(plan.rotation->how.random_signs) + std::to_string(plan.rotation->how.residual) + std::to_string(plan.rotation->how.heads));
   for (const planned_suppression& p : plan.suppressions) add(p.graph.source), add_policy(p.suppressor);
   add(std::to_string(static_cast<int>(follow)));
   for (const safetensors_file& s : source.shards()) {
@@ -129,7 +133,7 @@ class planner {
     about_.config_text = source.config_text();
     about_.recipe = &r;
     about_.follow = options.follow;
-    if (options.model && (!r.attention.empty() || !r.suppression.empty())) {
+    if (options.model && (!r.attention.empty() || !r.suppression.empty() || r.rotation)) {
       parameters_.emplace(source, layout);
       model_ = *options.model;
       adopt_names(*parameters_, *model_);
@@ -148,6 +152,7 @@ class planner {
                                "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
     choose_stages();
     choose_attention();
+    choose_rotation();
     choose_suppressions();
     add_everything();
     check();
@@ -220,6 +225,49 @@ class planner {
     if (attention_.empty() && found_.empty()) plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
   }
 
+  void choose_rotation() {
+    if (!recipe_.rotation) return;
+    const rotation_stage& how = *recipe_.rotation;
+    if (!model_)
+      return found_.push_back({.where = how.where,
+                               .problem = "model_type \"" + layout_.model_type + "\" is not known, and a rotation must know what reads what",
+                               .remedy = "leave it out"});
+    auto stream = residual_stream_of(*model_, *parameters_);
+    if (!stream) return found_.push_back(std::move(stream).error());
+    if (how.residual && !can_rotate(stream->width, how.block_size))
+      return found_.push_back({.where = how.where,
+                               .problem = "no Hadamard matrix is known for " + std::to_string(how.block_size ? how.block_size : stream->width) +
+                                          " of the hidden size " + std::to_string(stream->width),
+                               .remedy = "give a block_size that is a power of two and divides it"});
+    if (how.residual) {
+      folded_.matrices.insert(stream->embedding);
+      for (const residual_stream::norm& n : stream->norms) {
+        folded_.vectors.insert(n.name + ".weight");
+        folded_.matrices.insert(n.readers.begin(), n.readers.end());
+      }
+    }
+    const auto outputs = [&](const std::string& module) {
+      folded_.matrices.insert(module);
+      whole_rows_.insert(module);
+      if (parameters_->contains(module + ".bias")) folded_.vectors.insert(module + ".bias");
+    };
+    if (how.residual)
+      for (const std::string& writer : stream->writers) outputs(writer);
+    if (how.heads)
+      for (const residual_stream::values& v : stream->heads) {
+        outputs(v.graph.source);
+        folded_.matrices.insert(v.graph.targets.begin(), v.graph.targets.end());
+      }
+    plan_.rotation = planned_rotation{*std::move(stream), how};
+    unpack_folded();
+  }
+
+  /// Stacked experts that are folded are written apart.
+  void unpack_folded() {
+    for (const matrix_module& m : layout_.matrices)
+      if (folded_.matrices.contains(m.name)) unpacked_.insert(m.weight.tensor);
+  }
+
   void choose_suppressions() {
     if (recipe_.suppression.empty()) return;
     if (!model_) {
@@ -240,8 +288,7 @@ class planner {
                                  .subject = name,
                                  .problem = "a shift needs norms with a bias, which " + plan_.format + " does not have",
                                  .remedy = "set symmetric: true"});
-    for (const matrix_module& m : layout_.matrices)  // stacked experts are written apart
-      if (folded_.matrices.contains(m.name)) unpacked_.insert(m.weight.tensor);
+    unpack_folded();
   }
 
   std::string path_of(std::size_t tensor) const { return source_.shards()[source_.tensors()[tensor].shard].path(); }
@@ -331,6 +378,7 @@ class planner {
     const bool plain = !m.stacked && !m.weight.block_scale && !folded_.matrices.contains(m.name);
     if (plain) add_raw(tensor);
     else add_matrix_copy(m.name + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
+    plan_.items.back().whole = !plain && whole_rows_.contains(m.name);
     if (!m.bias) return;
     const dtype type = source_.tensors()[m.bias->tensor].info.dtype;
     if (folded_.vectors.contains(m.name + ".bias")) add_vector(*m.bias, m.name + ".bias", m.rows, type, type);
@@ -362,6 +410,7 @@ class planner {
     item.observer = s.observer;
     item.rounder = s.rounder;
     item.bias = m.bias;
+    item.whole = whole_rows_.contains(m.name);
     if (m.bias) item.bias_type = source_.tensors()[m.bias->tensor].info.dtype;
     item.input = item.encoding->input;
     if (const auto& x = s.scheme.input_activations; x && x->dynamic)
@@ -463,6 +512,7 @@ class planner {
   std::optional<checkpoint_parameters> parameters_;  // with what attention and suppression have to know of the model
   std::optional<model_description> model_;
   folded_names folded_;
+  std::set<std::string, std::less<>> whole_rows_;  // modules whose outputs are rotated
 };
 
 }  // namespace detail

@@ -34,7 +34,9 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const calibra
   }
   for (const auto& [name, steps] : found->folds.matrices) {
     sum.update(std::as_bytes(std::span{name}));
-    for (const scaling& s : steps) sum.update(std::as_bytes(std::span{s.columns})), sum.update(std::as_bytes(std::span{s.rows}));
+    for (const fold_step& step : steps)  // rotations are the plan's
+      if (const auto* s = std::get_if<scaling>(&step))
+        sum.update(std::as_bytes(std::span{s->columns})), sum.update(std::as_bytes(std::span{s->rows}));
   }
   for (const auto& [name, values] : found->folds.vectors) {
     sum.update(std::as_bytes(std::span{name}));

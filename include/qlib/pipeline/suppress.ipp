@@ -103,10 +103,22 @@ QLIB_INLINE void suppression_pass::limit(const planned_suppression& p, transform
   }
 }
 
-/// The stored gain decides the scale: gain / stored gain, so that rounding it to its dtype changes nothing that the model computes. A gain
-/// that its dtype could not hold, or that would vanish, keeps scale 1.
+/// The stored gain, or bias, decides the scale: gain / stored gain, so that rounding it to its dtype changes nothing that the model computes. A
+/// gain that its dtype could not hold, or that would vanish, keeps scale 1.
 QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& p, transform& t, suppression_report& report) {
-  if (p.graph.kind != subgraph_kind::norm_linear || t.identity()) return {};
+  if (t.identity()) return {};
+  if (p.graph.kind != subgraph_kind::norm_linear) {
+    const std::string name = p.graph.source + ".bias";
+    if (options_.as_peers || !source_.contains(name)) return {};
+    std::vector<float> bias((*source_.shape(name))[0]);
+    if (status s = source_.read(name, {bias.data(), 1, bias.size()}); !s) return s;
+    const dtype type = source_.type(name).value_or(dtype::f32);
+    for (std::size_t c = 0; c < t.scale.size(); ++c) {
+      const float before = bias[p.graph.channels.row(c)], after = round_to(type, before / t.scale[c]), scale = before / after;
+      if (before != 0.0f && after != 0.0f && std::isfinite(scale)) t.scale[c] = scale;
+    }
+    return {};
+  }
   const std::size_t n = p.graph.channels.channels();
   const std::string name = p.graph.source + ".weight";
   const dtype type = source_.type(name).value_or(dtype::f32);
@@ -182,7 +194,7 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
           w->weight());
       folds_.vectors[name] = std::move(bias);
     }
-    folds_.matrices[module].push_back({map.expand(t.scale), {}});
+    folds_.matrices[module].push_back(scaling{map.expand(t.scale), {}});
     changes_[module].push_back({map.expand(t.scale), t.shift.empty() ? std::vector<float>{} : map.expand(t.shift)});
   }
   return {};

@@ -129,12 +129,17 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   detail::check_policy("--rounder", flags.rounder, rounders, unbuilt_rounders, found);
 
   std::optional<suppression_stage> suppression;
-  if (!flags.anti_method.empty() && detail::lower_case(flags.anti_method) != "none") {
+  std::optional<rotation_stage> rotation;
+  const std::string anti = detail::lower_case(flags.anti_method);
+  if (anti == "quarot" || anti == "hadamard") {
+    rotation.emplace();
+    rotation->name = rotation->where = "--anti_method " + flags.anti_method;
+  } else if (!anti.empty() && anti != "none") {
     suppression = find_anti_method(flags.anti_method);
     if (!suppression)
       fail("--anti_method " + flags.anti_method, "unknown",
            "known: m1, m2, m3, m4, m5, m6, smooth_quant, threshold_smooth, awq, iter_smooth, cbq_mask, flex_smooth_quant, flex_awq_ssz, "
-           "outlier_suppression_lite, kv_smooth");
+           "outlier_suppression_lite, kv_smooth, quarot");
   }
 
   detail::check_patterns(flags.targets, pattern_syntax::compressed_tensors, "--targets", found);
@@ -178,6 +183,7 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   recipe made;
   made.source = "flags";
   made.stages.push_back(std::move(s));
+  made.rotation = std::move(rotation);
   if (suppression) made.suppression.push_back(*std::move(suppression));
   if (flags.use_kvcache_quant || type == "w8a8c8") {
     attention_stage cache;

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/recipe/ascii_case.hpp>
 #include <qlib/recipe/llmcompressor.hpp>
+#include <qlib/recipe/llmcompressor_suppression.ipp>
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/presets.hpp>
 
@@ -12,21 +13,11 @@ namespace qlib::inline v0::detail {
 
 namespace llmcompressor {
 
-inline constexpr std::array<std::string_view, 1> modifiers{"QuantizationModifier"};
-inline constexpr std::array<std::string_view, 14> unbuilt_modifiers{"GPTQModifier",
-                                                                    "AWQModifier",
-                                                                    "SmoothQuantModifier",
-                                                                    "AutoRoundModifier",
-                                                                    "SpinQuantModifier",
-                                                                    "QuIPModifier",
-                                                                    "SparseGPTModifier",
-                                                                    "WandaPruningModifier",
-                                                                    "MagnitudePruningModifier",
-                                                                    "ConstantPruningModifier",
-                                                                    "OBCQModifier",
-                                                                    "TransformModifier",
-                                                                    "vLLMQuantizationModifier",
-                                                                    "LogarithmicEqualizationModifier"};
+inline constexpr std::array<std::string_view, 3> modifiers{"QuantizationModifier", "SmoothQuantModifier", "AWQModifier"};
+inline constexpr std::array<std::string_view, 12> unbuilt_modifiers{
+    "GPTQModifier",      "AutoRoundModifier",    "SpinQuantModifier",        "QuIPModifier",
+    "SparseGPTModifier", "WandaPruningModifier", "MagnitudePruningModifier", "ConstantPruningModifier",
+    "OBCQModifier",      "TransformModifier",    "vLLMQuantizationModifier", "LogarithmicEqualizationModifier"};
 inline constexpr std::array<std::string_view, 11> modifier_keys{"targets",
                                                                 "ignore",
                                                                 "scheme",
@@ -313,7 +304,11 @@ QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_fi
 }
 
 QLIB_INLINE void read_modifier(const yaml_reader& in, const yaml_field& field, recipe& out) {
-  if (field.key == "QuantizationModifier") read_quantization_modifier(in, {field.node, field.line, field.key, field.key}, out);
+  const yaml_field map{field.node, field.line, field.key, field.key};
+  if (field.key == "QuantizationModifier") read_quantization_modifier(in, map, out);
+  else if (field.key == "SmoothQuantModifier") read_smooth_quant(in, map, out);
+  else if (field.key == "AWQModifier") read_awq(in, map, out);
+  else if (field.key == "SpinQuantModifier") read_spin_quant(in, map, out);
   else (void)in.one_of(field, field.key, {"modifier", llmcompressor::modifiers, llmcompressor::unbuilt_modifiers});
 }
 
@@ -343,8 +338,9 @@ QLIB_INLINE void read_llmcompressor(const yaml_reader& in, const yaml_field& doc
     return;
   }
   read_level(in, document, llmcompressor_level::document, out);
-  if (in.failures() == before && out.stages.empty())
-    in.fail(document, "the recipe has no modifier", "known: " + comma_list(llmcompressor::modifiers));
+  if (in.failures() == before && out.stages.empty() && out.attention.empty())
+    in.fail(document, out.suppression.empty() ? "the recipe has no modifier" : "nothing is quantized behind the modifiers that rescale",
+            "known: " + comma_list(llmcompressor::modifiers));
 }
 
 }  // namespace qlib::inline v0::detail

@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/recipe/modelslim.hpp>
+#include <qlib/recipe/modelslim_suppression.ipp>
 
 #include <algorithm>
 #include <array>
@@ -16,15 +17,9 @@ inline constexpr std::array<string_view, 3> document_keys{"apiversion", "metadat
 inline constexpr std::array<string_view, 5> metadata_keys{"config_id", "score", "label", "verified_model_types", "verified_tags"};
 inline constexpr std::array<string_view, 5> spec_keys{"runner", "prior", "process", "save", "dataset"};
 inline constexpr std::array<string_view, 4> runners{"auto", "layer_wise", "model_wise", "dp_layer_wise"};
-inline constexpr std::array<string_view, 4> processors{"linear_quant", "dynamic_cache", "fa3_quant", "group"};
-inline constexpr std::array<string_view, 20> unbuilt_processors{"autoround_quant",
-                                                                "smooth_quant",
-                                                                "iter_smooth",
-                                                                "flex_smooth_quant",
-                                                                "flex_awq_ssz",
-                                                                "awq",
-                                                                "kv_smooth",
-                                                                "quarot",
+inline constexpr std::array<string_view, 11> processors{"linear_quant", "dynamic_cache",     "fa3_quant",    "group", "smooth_quant",
+                                                        "iter_smooth",  "flex_smooth_quant", "flex_awq_ssz", "awq",   "kv_smooth"};
+inline constexpr std::array<string_view, 13> unbuilt_processors{"autoround_quant",
                                                                 "online_quarot",
                                                                 "adapt_rotation",
                                                                 "flatquant",
@@ -241,7 +236,7 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
   if (depth > modelslim::max_depth) return in.fail(list, "groups are nested too deeply");
   for (const yaml_field& item : in.items(list)) {
     // Each error or stage is a step towards one of these limits, so that aliases cannot multiply without end.
-    if (out.stages.size() + out.attention.size() + in.failures() > modelslim::max_stages) return;
+    if (out.stages.size() + out.attention.size() + out.suppression.size() + in.failures() > modelslim::max_stages) return;
     if (!in.expect(item, yaml_type::map)) continue;
     const auto type_field = in.get(item, "type");
     if (!type_field) {
@@ -254,6 +249,10 @@ QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, 
       read_linear_quant(in, item, out);
     } else if (*type == "dynamic_cache" || *type == "fa3_quant") {
       read_attention(in, item, *type == "dynamic_cache", out);
+    } else if (std::find(modelslim::suppressors.begin(), modelslim::suppressors.end(), *type) != modelslim::suppressors.end()) {
+      read_suppression(in, item, *type, out);
+    } else if (*type == "quarot") {
+      read_quarot(in, item, out);
     } else {
       in.only_keys(item, modelslim::group_keys);
       const auto configs = in.get_set(item, "configs");

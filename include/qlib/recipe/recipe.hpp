@@ -88,6 +88,17 @@ struct suppression_stage {
   std::string where;
 };
 
+/// A Hadamard rotation of the whole model, folded into its weights, before everything else: QuaRot, SpinQuant's fixed rotations.
+struct rotation_stage {
+  std::string name;
+  bool residual = true;        ///< R1: the residual stream
+  bool heads = true;           ///< R2: values within each head
+  std::size_t block_size = 0;  ///< of the residual rotation; 0: one block
+  std::uint64_t seed = 1234;
+  bool random_signs = true;  ///< columns change sign by the seed
+  std::string where;
+};
+
 /// How the result is stored.
 struct save_options {
   std::string format;            ///< "ascend_v1", "compressed_tensors"; empty: the caller decides
@@ -96,6 +107,7 @@ struct save_options {
 };
 
 struct recipe {
+  std::optional<rotation_stage> rotation;      ///< first of all
   std::vector<suppression_stage> suppression;  ///< in the order in which they are solved
   std::vector<stage> stages;
   std::vector<attention_stage> attention;

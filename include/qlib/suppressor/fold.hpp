@@ -1,11 +1,15 @@
 /// The only code that changes weights for a transform: y = W x stays W' x' with x' = (x - shift) / scale.
 #pragma once
 #include <qlib/core/view.hpp>
+#include <qlib/linalg/hadamard.hpp>
 #include <qlib/suppressor/channel_map.hpp>
 #include <qlib/suppressor/transform.hpp>
 
 #include <cstddef>
+#include <memory>
 #include <span>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -28,6 +32,28 @@ inline void fold(const scaling& s, matrix_view<float> w, std::size_t first_row =
         for (std::size_t c = 0; c < w.cols(); ++c) row[c] /= divisor;
     }
   }
+}
+
+/// Another step: an orthogonal change of basis. Of the inputs, w becomes w R; of the outputs, w becomes Rᵀ w.
+struct rotation {
+  std::shared_ptr<const hadamard_rotation> by;
+  bool outputs = false;
+  /// Of outputs: which rows, in runs [first, rows) that each hold whole blocks; empty: all.
+  std::vector<std::pair<std::size_t, std::size_t>> runs = {};
+};
+
+/// Rotating inputs takes any rows of a matrix; rotating outputs all of them at once.
+inline void fold(const rotation& r, matrix_view<float> w) {
+  if (!r.outputs) return r.by->rows(w);
+  if (r.runs.empty()) return r.by->columns(w);
+  for (const auto& [first, rows] : r.runs) r.by->columns(w.strip(first, rows));
+}
+
+using fold_step = std::variant<scaling, rotation>;
+
+inline void fold(const fold_step& step, matrix_view<float> w, std::size_t first_row = 0) {
+  if (const auto* s = std::get_if<scaling>(&step)) fold(*s, w, first_row);
+  else fold(std::get<rotation>(step), w);
 }
 
 /// A linear that reads the channels: weight [out_features, columns], bias [out_features] or empty. A shift needs a bias: it becomes

@@ -1,0 +1,68 @@
+#pragma once
+#include <qlib/pipeline/rotate.hpp>
+
+#include <memory>
+
+namespace qlib::inline v0 {
+
+namespace detail {
+
+inline std::shared_ptr<const hadamard_rotation> hadamard_of(std::size_t size, std::size_t block, const rotation_stage& how, std::uint64_t salt) {
+  return std::make_shared<const hadamard_rotation>(size, block, how.random_signs ? how.seed + salt : 0);
+}
+
+/// The bias of a linear whose outputs are rotated.
+inline status rotate_bias(const parameter_source& source, const std::string& module, const rotation& r, model_folds& out) {
+  const std::string name = module + ".bias";
+  if (!source.contains(name)) return {};
+  const auto shape = source.shape(name);
+  std::vector<float> bias((*shape)[0]);
+  if (const std::vector<float>* before = out.vector(name)) bias = *before;
+  else if (status s = source.read(name, {bias.data(), 1, bias.size()}); !s) return s;
+  fold(r, {bias.data(), bias.size(), 1});
+  out.vectors[name] = std::move(bias);
+  return {};
+}
+
+}  // namespace detail
+
+QLIB_INLINE bool can_rotate(std::size_t width, std::size_t block_size) { return hadamard_rotation::exists(width, block_size); }
+
+QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& source, model_folds& out) {
+  const residual_stream& stream = plan.stream;
+  if (plan.how.residual) {
+    const auto matrix = detail::hadamard_of(stream.width, plan.how.block_size, plan.how, 0);
+    for (const residual_stream::norm& n : stream.norms) {
+      const std::string name = n.name + ".weight";
+      std::vector<float> gain(stream.width);
+      if (status s = source.read(name, {gain.data(), 1, gain.size()}); !s) return s;
+      if (n.one_plus)
+        for (float& g : gain) g += 1.0f;
+      for (const std::string& reader : n.readers) {
+        out.matrices[reader].push_back(scaling{gain, {}});
+        out.matrices[reader].push_back(rotation{matrix});
+      }
+      out.vectors[name].assign(stream.width, n.one_plus ? 0.0f : 1.0f);
+    }
+    out.matrices[stream.embedding].push_back(rotation{matrix});
+    for (const std::string& writer : stream.writers) {
+      const rotation r{matrix, true};
+      out.matrices[writer].push_back(r);
+      if (status s = detail::rotate_bias(source, writer, r, out); !s) return s;
+    }
+  }
+  if (!plan.how.heads) return {};
+  for (const residual_stream::values& v : stream.heads) {
+    if (!can_rotate(v.head_dim, 0)) continue;
+    const auto shape = source.shape(v.graph.targets.front() + ".weight");
+    rotation of_source{detail::hadamard_of(v.graph.channels.rows, v.head_dim, plan.how, 1), true};
+    for (std::size_t run = 0; run < v.graph.channels.count; ++run)
+      of_source.runs.emplace_back(v.graph.channels.first + run * v.graph.channels.stride, v.graph.channels.rows);
+    out.matrices[v.graph.source].push_back(of_source);
+    if (status s = detail::rotate_bias(source, v.graph.source, of_source, out); !s) return s;
+    out.matrices[v.graph.targets.front()].push_back(rotation{detail::hadamard_of((*shape)[1], v.head_dim, plan.how, 1)});
+  }
+  return {};
+}
+
+}  // namespace qlib::inline v0

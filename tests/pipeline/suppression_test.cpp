@@ -1,0 +1,191 @@
+#include "../model/golden_family.hpp"
+
+#include <qlib/pipeline/calibrate.hpp>
+#include <qlib/pipeline/rotate.hpp>
+#include <qlib/recipe/flags.hpp>
+
+#include <cmath>
+
+using namespace qlib_test;
+
+namespace {
+
+/// A golden family planned with outlier suppression, and what calibration found for it.
+struct suppressed_family {
+  golden_family family;
+  qlib::checkpoint_parameters source{family.model.source, family.model.layout};
+  qlib::quantization_plan plan;
+  qlib::errors errors;
+  qlib::calibration found;
+
+  suppressed_family(const std::string& name, const qlib::recipe& r, const qlib::calibrate_options& options = {}) : family{name} {
+    qlib::plan_options how;
+    how.model = &family.model.description;
+    errors = qlib::make_plan(family.model.source, family.model.layout, r, how, plan);
+    if (!errors.empty()) return;
+    auto c = qlib::calibrate(family.decoder(source), plan, samples(), options);
+    REQUIRE_MESSAGE(c, (c ? "" : c.error().text()));
+    found = *std::move(c);
+  }
+
+  std::vector<std::vector<std::int32_t>> samples() const {
+    std::vector<std::vector<std::int32_t>> out;
+    for (std::size_t s = 0; s + 1 < family.rows.size(); ++s)
+      out.emplace_back(family.ids.begin() + static_cast<std::ptrdiff_t>(family.rows[s]),
+                       family.ids.begin() + static_cast<std::ptrdiff_t>(family.rows[s + 1]));
+    return out;
+  }
+
+  double logit_difference() const {
+    qlib::forward_hook hook;
+    const qlib::folded_parameters folded{source, found.folds};
+    return relative_difference(family.run(folded, hook).logits, family.run(source, hook).logits);
+  }
+};
+
+qlib::recipe recipe_of(const std::string& quant_type, const std::string& anti_method = {}) {
+  qlib::recipe r;
+  const qlib::errors bad = qlib::recipe_from_flags({.quant_type = quant_type, .anti_method = anti_method}, r);
+  REQUIRE_MESSAGE(bad.empty(), text_of(bad));
+  return r;
+}
+
+qlib::recipe suppressed_by(const std::string& quant_type, qlib::policy_choice suppressor) {
+  qlib::recipe r = recipe_of(quant_type);
+  qlib::suppression_stage& s = r.suppression.emplace_back();
+  s.name = s.where = "test";
+  s.suppressor = std::move(suppressor);
+  return r;
+}
+
+}  // namespace
+
+TEST_CASE("the float function of every family stays, whatever the suppressor") {
+  for (const std::string& name : golden_families())
+    for (const std::string_view policy : qlib::registry::suppressors::names()) {
+      if (policy == "none") continue;
+      CAPTURE(name);
+      CAPTURE(policy);
+      const suppressed_family f{name, suppressed_by("w8a8_dynamic", {std::string{policy}, {}})};
+      REQUIRE_MESSAGE(f.errors.empty(), text_of(f.errors));
+      CHECK(f.found.suppressions.size() == f.plan.suppressions.size());
+      CHECK(f.logit_difference() <= 1e-5);
+    }
+}
+
+TEST_CASE("the float function of every family stays behind a rotation, or the rotation is refused with a reason") {
+  std::size_t rotated = 0;
+  for (const std::string& name : golden_families()) {
+    CAPTURE(name);
+    const suppressed_family f{name, recipe_of("w8a8_dynamic", "quarot")};
+    if (!f.errors.empty()) {
+      CHECK(text_of(f.errors).find("cannot be folded") != std::string::npos);
+      continue;
+    }
+    ++rotated;
+    CHECK(f.logit_difference() <= 1e-5);
+    CHECK_FALSE(f.found.folds.matrices.empty());
+  }
+  CHECK(rotated >= 12);
+}
+
+TEST_CASE("power-of-two scales change no bit of the logits") {
+  const golden_family family{"llama"};
+  const qlib::checkpoint_parameters source{family.model.source, family.model.layout};
+  qlib::model_folds folds;
+  for (std::size_t l = 0; l < family.model.description.layers.size(); ++l)
+    for (const qlib::subgraph& g : qlib::subgraphs(family.model.description, l, source)) {
+      const qlib::channel_map map{g.repeats, g.repeat_width};
+      std::vector<float> scale(g.channels.channels());
+      for (std::size_t c = 0; c < scale.size(); ++c) scale[c] = std::ldexp(1.0f, static_cast<int>(c % 5) - 2);
+      for (const std::string& t : g.targets) folds.matrices[t].push_back(qlib::scaling{map.expand(scale), {}});
+      if (g.kind == qlib::subgraph_kind::norm_linear) {
+        auto& gain = folds.vectors[g.source + ".weight"];
+        gain.resize(scale.size());
+        REQUIRE(source.read(g.source + ".weight", {gain.data(), 1, gain.size()}));
+        for (std::size_t c = 0; c < gain.size(); ++c) gain[c] /= scale[c];
+      } else {
+        qlib::scaling rows;
+        rows.rows.assign((*source.shape(g.source + ".weight"))[0], 1.0f);
+        for (std::size_t c = 0; c < scale.size(); ++c) rows.rows[g.channels.row(c)] = scale[c];
+        folds.matrices[g.source].push_back(rows);
+      }
+    }
+  qlib::forward_hook hook;
+  const qlib::folded_parameters folded{source, folds};
+  CHECK(family.run(folded, hook).logits == family.run(source, hook).logits);
+}
+
+TEST_CASE("folded gains are values of their dtype, and the scale of the readers makes up for their rounding") {
+  const suppressed_family f{"mistral", suppressed_by("w8a8_dynamic", {"iter_smooth", {}})};
+  std::size_t gains = 0;
+  for (const auto& [name, values] : f.found.folds.vectors) {
+    const qlib::dtype type = *f.source.type(name);
+    for (const float v : values) CHECK(qlib::round_to(type, v) == v);
+    gains += name.ends_with("norm.weight");
+  }
+  CHECK(gains >= 2);
+}
+
+TEST_CASE("ranges behind a sub-graph that follow from extremes equal those that a second run observes") {
+  for (const bool running : {true, false}) {
+    qlib::recipe r = suppressed_by("w8a8", {"iter_smooth", {}});
+    r.stages[0].input_observer = {"minmax", {{"running", running ? "true" : "false"}}};
+    qlib::calibrate_options once, twice;
+    once.range_scores = false;
+    const suppressed_family one{"llama", r, once}, two{"llama", r, twice};
+    REQUIRE(one.found.operands.size() == two.found.operands.size());
+    REQUIRE_FALSE(one.found.operands.empty());
+    for (std::size_t i = 0; i < one.found.operands.size(); ++i) {
+      CHECK(one.found.operands[i].scales == two.found.operands[i].scales);
+      CHECK(one.found.operands[i].zero_points == two.found.operands[i].zero_points);
+      CHECK(one.found.operands[i].tokens == two.found.operands[i].tokens);
+    }
+    CHECK(two.found.operands[0].range_score > 0);
+  }
+}
+
+TEST_CASE("a suppressor whose result would make the outputs worse is not folded, and the report says so") {
+  // Scales that even out the columns of the weights, whatever comes in, and scales that follow the inputs alone: good for few sub-graphs.
+  std::size_t dropped = 0;
+  for (const char* alpha : {"0", "1"})
+    for (const char* type : {"w4a16", "w8a8"}) {
+      qlib::recipe r = suppressed_by(type, {"iter_smooth", {{"alpha", alpha}}});
+      if (r.stages[0].scheme.weights->group_size) r.stages[0].scheme.weights->group_size = 16;
+      const suppressed_family f{"llama", r};
+      for (const qlib::suppression_report& report : f.found.suppressions) {
+        CHECK((!report.kept || report.error_after <= report.error_before));
+        dropped += !report.kept && report.error_after > report.error_before;
+      }
+      CHECK(f.logit_difference() <= 1e-5);
+    }
+  CHECK(dropped > 0);
+}
+
+TEST_CASE("suppressors chain: the second one sees what the first one left") {
+  qlib::recipe r = suppressed_by("w8a8_dynamic", {"smooth_quant", {}});
+  r.suppression.push_back(r.suppression[0]);
+  const suppressed_family f{"qwen3_moe", r};
+  REQUIRE(f.errors.empty());
+  CHECK(f.logit_difference() <= 1e-5);
+  // Smoothed twice with the same rule: what is left to do is the square root of nothing but rounding of gains.
+  for (const auto& [module, steps] : f.found.folds.matrices) CHECK(steps.size() <= 4);
+}
+
+TEST_CASE("results of suppression do not depend on threads or chunks") {
+  const qlib::recipe r = suppressed_by("w8a8", {"iter_smooth", {}});
+  const suppressed_family f{"qwen3_moe", r};
+  for (const std::size_t threads : {2, 7}) {
+    auto again = qlib::calibrate(f.family.decoder(f.source, threads, 16), f.plan, f.samples());
+    REQUIRE(again);
+    CHECK(again->folds.vectors == f.found.folds.vectors);
+    for (std::size_t i = 0; i < f.found.operands.size(); ++i) CHECK(again->operands[i].scales == f.found.operands[i].scales);
+  }
+}
+
+TEST_CASE("unknown suppressors and options are errors of the plan that list the known ones") {
+  const suppressed_family unknown{"llama", suppressed_by("w8a8_dynamic", {"smoth_quant", {}})};
+  CHECK(text_of(unknown.errors).find("use one of none, smooth_quant") != std::string::npos);
+  const suppressed_family option{"llama", suppressed_by("w8a8_dynamic", {"smooth_quant", {{"alfa", "1"}}})};
+  CHECK(text_of(option.errors).find("known options: alpha") != std::string::npos);
+}

@@ -1,0 +1,136 @@
+#include <doctest/doctest.h>
+#include <qlib/recipe/flags.hpp>
+#include <qlib/recipe/yaml.hpp>
+
+using namespace qlib;
+
+namespace {
+
+using list = std::vector<std::string>;
+using choice = std::vector<std::pair<std::string, std::string>>;
+
+recipe parsed(const std::string& text) {
+  recipe r;
+  const errors found = parse_recipe(text, "r.yaml", r);
+  for (const error& e : found) FAIL_CHECK(e.text());
+  return r;
+}
+
+std::string problems(const std::string& text) {
+  recipe r;
+  std::string all;
+  for (const error& e : parse_recipe(text, "r.yaml", r)) all += e.text() + "\n";
+  return all;
+}
+
+std::string modelslim(const std::string& processors) {
+  return "apiversion: modelslim_v1\nspec:\n  process:\n" + processors +
+         "    - type: linear_quant\n"
+         "      qconfig:\n"
+         "        act: {scope: per_tensor, dtype: int8, symmetric: False, method: minmax}\n"
+         "        weight: {scope: per_channel, dtype: int8, symmetric: True, method: minmax}\n";
+}
+
+}  // namespace
+
+TEST_CASE("msModelSlim's outlier suppressors are read with their options, sub-graphs and patterns") {
+  const recipe r =
+      parsed(modelslim("    - type: iter_smooth\n"
+                       "      alpha: 0.7\n"
+                       "      scale_min: 1e-05\n"
+                       "      symmetric: False\n"
+                       "      enable_subgraph_type: [norm-linear, linear-linear, up-down]\n"
+                       "      include: ['*layers.1.*']\n"
+                       "      exclude: ['*up_proj']\n"
+                       "    - type: smooth_quant\n"
+                       "    - type: flex_awq_ssz\n"
+                       "      qconfig:\n"
+                       "        act: {scope: per_token, dtype: int8, symmetric: True, method: minmax}\n"
+                       "        weight: {scope: per_channel, dtype: int4, symmetric: True, method: ssz}\n"));
+  REQUIRE(r.suppression.size() == 3);
+  const suppression_stage& s = r.suppression[0];
+  CHECK(s.suppressor == policy_choice{"iter_smooth", {{"alpha", "0.7"}, {"scale_min", "1e-05"}, {"symmetric", "false"}}});
+  CHECK(s.norm_linear);
+  CHECK_FALSE(s.ov);
+  CHECK(s.up_down);
+  CHECK(s.targets == list{"*layers.1.*"});
+  CHECK(s.ignore == list{"*up_proj"});
+  CHECK(s.syntax == pattern_syntax::glob);
+  CHECK(s.where == "r.yaml:4");
+  CHECK(r.suppression[1].norm_linear);
+  CHECK_FALSE(r.suppression[1].up_down);
+  CHECK(r.suppression[2].suppressor.name == "flex_awq_ssz");
+  CHECK(r.stages.size() == 1);
+}
+
+TEST_CASE("LLM-Compressor's SmoothQuantModifier is read as it writes it") {
+  const recipe r = parsed(R"(default_stage:
+  default_modifiers:
+    SmoothQuantModifier:
+      requires_calibration_data: true
+      smoothing_strength: 0.8
+      mappings:
+      - !!python/tuple
+        - ['re:.*q_proj', 're:.*k_proj', 're:.*v_proj']
+        - re:.*input_layernorm
+      ignore: []
+      algorithm: smoothquant
+    QuantizationModifier:
+      targets: [Linear]
+      ignore: [lm_head]
+      scheme: W8A8
+)");
+  REQUIRE(r.suppression.size() == 1);
+  const suppression_stage& s = r.suppression[0];
+  CHECK(s.suppressor == policy_choice{"smooth_quant", {{"statistic", "range"}, {"alpha", "0.8"}}});
+  CHECK(s.targets == list{"re:.*input_layernorm"});
+  CHECK_FALSE(s.experts);
+  CHECK(s.where == "r.yaml:3");
+}
+
+TEST_CASE("without mappings SmoothQuantModifier rescales norms, and AWQModifier every sub-graph") {
+  const recipe r = parsed(
+      "m_modifiers:\n  SmoothQuantModifier: {smoothing_strength: 0.5}\n  AWQModifier: {duo_scaling: both, n_grid: 10}\n"
+      "  QuantizationModifier: {scheme: W4A16}\n");
+  REQUIRE(r.suppression.size() == 2);
+  CHECK(r.suppression[0].norm_linear);
+  CHECK_FALSE(r.suppression[0].ov);
+  CHECK(r.suppression[0].targets.empty());
+  CHECK(r.suppression[1].ov);
+  CHECK(r.suppression[1].up_down);
+  CHECK(r.suppression[1].suppressor == policy_choice{"awq", {{"duo_scaling", "both"}, {"n_grid", "10"}}});
+}
+
+TEST_CASE("mappings of AWQModifier are maps or pairs, whichever side comes first") {
+  const recipe r = parsed(
+      "m_modifiers:\n  AWQModifier:\n    mappings:\n"
+      "    - {smooth_layer: 're:.*input_layernorm$', balance_layers: ['re:.*q_proj$'], activation_hook_target: null}\n"
+      "    - ['re:.*up_proj$', ['re:.*down_proj$']]\n"
+      "  QuantizationModifier: {scheme: W4A16}\n");
+  CHECK(r.suppression.at(0).targets == list{"re:.*input_layernorm$", "re:.*up_proj$"});
+}
+
+TEST_CASE("wrong outlier suppression is an error that names the line and what is known") {
+  CHECK(problems(modelslim("    - {type: iter_smooth, alfa: 1}\n")).find("unknown key 'alfa'") != std::string::npos);
+  const std::string kind = problems(modelslim("    - {type: iter_smooth, enable_subgraph_type: [norm]}\n"));
+  CHECK(kind.find("norm-linear, linear-linear, ov, up-down") != std::string::npos);
+  CHECK(problems(modelslim("    - {type: awq}\n")).find("the key 'weight_qconfig' is missing") != std::string::npos);
+  CHECK(problems("m_modifiers:\n  SmoothQuantModifier: {smoothing_strength: 0.5}\n").find("nothing is quantized behind") != std::string::npos);
+  CHECK(problems("m_modifiers:\n  SmoothQuantModifier: {strength: 0.5}\n  QuantizationModifier: {scheme: W8A8}\n").find("unknown key 'strength'") !=
+        std::string::npos);
+}
+
+TEST_CASE("--anti_method takes msModelSlim's letters, which choose sub-graphs too, and suppressors by name") {
+  recipe r;
+  REQUIRE(recipe_from_flags({.quant_type = "w8a8", .anti_method = "M1"}, r).empty());
+  CHECK(r.suppression.at(0).suppressor.name == "smooth_quant");
+  CHECK_FALSE(r.suppression[0].up_down);
+  REQUIRE(recipe_from_flags({.quant_type = "w8a8", .anti_method = "m4"}, r).empty());
+  CHECK(r.suppression.at(0).suppressor.name == "iter_smooth");
+  CHECK(r.suppression[0].ov);
+  REQUIRE(recipe_from_flags({.quant_type = "w8a8", .anti_method = "none"}, r).empty());
+  CHECK(r.suppression.empty());
+  const errors found = recipe_from_flags({.quant_type = "w8a8", .anti_method = "m7"}, r);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].text().find("m1, m2, m3, m4, m5, m6, smooth_quant") != std::string::npos);
+}
