@@ -72,6 +72,7 @@ TEST_CASE("rescaling any sub-graph of any family leaves the logits as they are")
     for (std::size_t l = 0; l < model.layers.size(); ++l) {
       std::size_t experts_seen = 0;
       for (const qlib::subgraph& graph : qlib::subgraphs(model, l, source)) {
+        if (graph.kind == qlib::subgraph_kind::query_key) continue;                               // rows on both sides: tests/pipeline/
         if (graph.source.find(".experts.") != std::string::npos && ++experts_seen > 2) continue;  // two experts stand for all
         CAPTURE(graph.source);
         REQUIRE(!graph.targets.empty());

@@ -5,6 +5,7 @@
 #include <qlib/recipe/flags.hpp>
 
 #include <cmath>
+#include <random>
 
 using namespace qlib_test;
 
@@ -36,6 +37,33 @@ struct suppressed_family {
     return out;
   }
 
+  /// How far the logits move when columns of the linears change by one unit in the last place: no fold can be closer than that.
+  double movement_of_one_ulp() const {
+    qlib::forward_hook hook;
+    const std::vector<float> plain = family.run(source, hook).logits;
+    double largest = 0;
+    for (unsigned seed = 1; seed <= 4; ++seed) {
+      qlib::model_folds folds;
+      std::mt19937 random{seed};
+      for (const std::string& name : source.names()) {
+        const auto shape = source.shape(name);
+        if (!name.ends_with(".weight") || shape->size() != 2 || name.find("embed") != name.npos) continue;
+        qlib::scaling s;
+        for (std::uint64_t c = 0; c < (*shape)[1]; ++c) s.columns.push_back(1.0f + static_cast<float>(static_cast<int>(random() % 3) - 1) * 0x1p-23f);
+        folds.matrices[name.substr(0, name.size() - 7)].push_back(std::move(s));
+      }
+      largest = std::max(largest, relative_difference(family.run(qlib::folded_parameters{source, folds}, hook).logits, plain));
+    }
+    return largest;
+  }
+
+  /// 1e-5 of the largest logit; the gated delta nets are not that stable: their logits move by 2e-5 with a unit in the last place.
+  bool keeps_function() const {
+    const double difference = logit_difference();
+    CAPTURE(difference);
+    return difference <= 1e-5 || (family.model.description.delta_net.key_heads > 0 && difference <= movement_of_one_ulp());
+  }
+
   double logit_difference() const {
     qlib::forward_hook hook;
     const qlib::folded_parameters folded{source, found.folds};
@@ -55,6 +83,8 @@ qlib::recipe suppressed_by(const std::string& quant_type, qlib::policy_choice su
   qlib::suppression_stage& s = r.suppression.emplace_back();
   s.name = s.where = "test";
   s.suppressor = std::move(suppressor);
+  s.query_key = s.suppressor.name == "kv_smooth";
+  if (s.query_key) s.norm_linear = s.ov = s.up_down = false;
   return r;
 }
 
@@ -69,7 +99,7 @@ TEST_CASE("the float function of every family stays, whatever the suppressor") {
       const suppressed_family f{name, suppressed_by("w8a8_dynamic", {std::string{policy}, {}})};
       REQUIRE_MESSAGE(f.errors.empty(), text_of(f.errors));
       CHECK(f.found.suppressions.size() == f.plan.suppressions.size());
-      CHECK(f.logit_difference() <= 1e-5);
+      CHECK(f.keeps_function());
     }
 }
 
@@ -83,7 +113,7 @@ TEST_CASE("the float function of every family stays behind a rotation, or the ro
       continue;
     }
     ++rotated;
-    CHECK(f.logit_difference() <= 1e-5);
+    CHECK(f.keeps_function());
     CHECK_FALSE(f.found.folds.matrices.empty());
   }
   CHECK(rotated >= 12);
@@ -95,6 +125,7 @@ TEST_CASE("power-of-two scales change no bit of the logits") {
   qlib::model_folds folds;
   for (std::size_t l = 0; l < family.model.description.layers.size(); ++l)
     for (const qlib::subgraph& g : qlib::subgraphs(family.model.description, l, source)) {
+      if (g.kind == qlib::subgraph_kind::query_key) continue;
       const qlib::channel_map map{g.repeats, g.repeat_width};
       std::vector<float> scale(g.channels.channels());
       for (std::size_t c = 0; c < scale.size(); ++c) scale[c] = std::ldexp(1.0f, static_cast<int>(c % 5) - 2);
@@ -157,7 +188,7 @@ TEST_CASE("a suppressor whose result would make the outputs worse is not folded,
         CHECK((!report.kept || report.error_after <= report.error_before));
         dropped += !report.kept && report.error_after > report.error_before;
       }
-      CHECK(f.logit_difference() <= 1e-5);
+      CHECK(f.keeps_function());
     }
   CHECK(dropped > 0);
 }
@@ -167,7 +198,7 @@ TEST_CASE("suppressors chain: the second one sees what the first one left") {
   r.suppression.push_back(r.suppression[0]);
   const suppressed_family f{"qwen3_moe", r};
   REQUIRE(f.errors.empty());
-  CHECK(f.logit_difference() <= 1e-5);
+  CHECK(f.keeps_function());
   // Smoothed twice with the same rule: what is left to do is the square root of nothing but rounding of gains.
   for (const auto& [module, steps] : f.found.folds.matrices) CHECK(steps.size() <= 4);
 }

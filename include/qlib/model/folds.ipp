@@ -29,8 +29,7 @@ QLIB_INLINE status folded_parameters::read(const std::string& name, matrix_view<
   }
   if (status s = base_->read(name, out, first_row); !s) return s;
   constexpr std::string_view tail = ".weight";
-  if (name.ends_with(tail))
-    for (const fold_step& s : folds_->steps(std::string_view{name}.substr(0, name.size() - tail.size()))) fold(s, out, first_row);
+  if (name.ends_with(tail)) fold(folds_->steps(std::string_view{name}.substr(0, name.size() - tail.size())), out, first_row);
   return {};
 }
 
@@ -52,7 +51,7 @@ QLIB_INLINE result<linear_weight> folded_parameters::linear(const std::string& m
           for (std::size_t c = 0; c < w.cols(); ++c) copy(r, c) = to_float(w(r, c));
       },
       base->weight());
-  for (const fold_step& s : steps) fold(s, copy);
+  fold(steps, copy);
   linear_weight out{matrix_view<const float>{copy}, std::move(memory)};
   out.bias = bias ? *bias : base->bias;
   return out;

@@ -14,6 +14,7 @@ enum class subgraph_kind {
   norm_linear,  ///< a norm's gain, and every linear that reads its output, float ones (routers, indexers, gates) included
   ov,           ///< the value projection, and the attention output projection
   up_down,      ///< the up projection, and the down projection behind the product with the gate
+  query_key,    ///< keys, which are divided, and queries, which are multiplied: rows of both projections, or gains of both norms
 };
 
 constexpr std::string_view name_of(subgraph_kind k) {
@@ -22,8 +23,10 @@ constexpr std::string_view name_of(subgraph_kind k) {
       return "norm-linear";
     case subgraph_kind::ov:
       return "ov";
-    default:
+    case subgraph_kind::up_down:
       return "up-down";
+    default:
+      return "query-key";
   }
 }
 
@@ -46,13 +49,27 @@ struct subgraph {
   /// Target column c belongs to channel c / (repeat_width * repeats) * repeat_width + c % repeat_width.
   std::size_t repeats = 1, repeat_width = 1;
 
+  // Of query_key: the target's rows instead of its columns, and channels of a head that RoPE mixes and that need one scale.
+  row_runs target_rows = {};
+  bool norms = false;  ///< source and target are norms; one gain a channel of a head then serves all heads, unless channels are all of them
+  std::size_t heads = 0, head_dim = 0, rotary = 0;  ///< key heads; the first `rotary` channels of each are mixed in pairs
+  rope_style style = rope_style::half;
+
+  /// The channel of a key head that is rotated together with channel c of it; c itself where there is none.
+  std::size_t partner_of(std::size_t c) const {
+    if (c >= rotary) return c;
+    if (style == rope_style::interleaved) return c ^ 1;
+    return c < rotary / 2 ? c + rotary / 2 : c - rotary / 2;
+  }
+
   std::size_t channel_of_column(std::size_t c) const { return c / (repeat_width * repeats) * repeat_width + c % repeat_width; }
 };
 
 /// All of a layer, in the order of its forward pass. `source` tells the widths of feed-forward blocks.
 ///
 /// A norm before experts is one sub-graph over every expert: legal, but one scale for all. An up projection that is clamped or
-/// shifted before the product (gpt-oss) has no up_down. A norm behind a branch (sandwich norms) feeds the residual stream: none.
+/// shifted before the product (gpt-oss) has no up_down. Latent attention, and norms without gains behind RoPE, have no query_key. A norm behind a
+/// branch (sandwich norms) feeds the residual stream: none.
 std::vector<subgraph> subgraphs(const model_description& model, std::size_t layer, const parameter_source& source);
 
 }  // namespace qlib::inline v0

@@ -43,7 +43,46 @@ class subgraph_list {
   const parameter_source& source_;
 };
 
-inline void attention_subgraphs(const model_description& model, subgraph_list& list) {
+/// Keys and queries of an attention that is not latent.
+inline void query_key_subgraph(const model_description& model, const layer_description& layer, subgraph_list& list) {
+  const attention_description& a = model.attention;
+  if (a.norm == query_key_norm::l2) return;
+  const std::size_t d = a.head_dim, group = a.heads / a.kv_heads;
+  subgraph g;
+  g.kind = subgraph_kind::query_key;
+  g.heads = a.kv_heads;
+  g.head_dim = d;
+  g.repeats = group;
+  g.repeat_width = d;
+  if (layer.rope && !a.norm_after_rope) {
+    g.rotary = a.ropes[*layer.rope].dim;
+    g.style = a.style;
+  }
+  if (a.norm == query_key_norm::none) {
+    g.source = list.full(a.fused.empty() ? a.key : a.fused);
+    g.targets = {list.full(a.fused.empty() ? a.query : a.fused)};
+    g.channels = {0, a.kv_heads * d, 1, a.kv_heads * d};
+    g.target_rows = a.output_gate ? row_runs{0, d, a.heads, 2 * d} : row_runs{0, a.heads * d, 1, a.heads * d};
+    if (a.rows == fused_rows::concatenated) g.channels.first = a.heads * d;
+    if (a.rows == fused_rows::grouped) {
+      g.channels = {group * d, d, a.kv_heads, (group + 2) * d};
+      g.target_rows = {0, group * d, a.kv_heads, (group + 2) * d};
+    }
+  } else {
+    const bool whole = a.norm == query_key_norm::whole;
+    g.norms = true;
+    g.one_plus = model.gain == norm_gain::one_plus_weight;
+    g.source = list.full(a.key_norm);
+    g.targets = {list.full(a.query_norm)};
+    const std::size_t keys = whole ? a.kv_heads * d : d, queries = whole ? a.heads * d : d;
+    g.channels = {0, keys, 1, keys};
+    g.target_rows = {0, queries, 1, queries};
+    if (!whole) g.repeats = 1;
+  }
+  list.out.push_back(std::move(g));
+}
+
+inline void attention_subgraphs(const model_description& model, const layer_description& layer, subgraph_list& list) {
   const attention_description& a = model.attention;
   if (a.latent) {
     const latent_attention& l = *a.latent;
@@ -75,6 +114,7 @@ inline void attention_subgraphs(const model_description& model, subgraph_list& l
                       .channels = values,
                       .repeats = group,
                       .repeat_width = d});
+  query_key_subgraph(model, layer, list);
 }
 
 }  // namespace detail
@@ -90,7 +130,7 @@ QLIB_INLINE std::vector<subgraph> subgraphs(const model_description& model, std:
       for (const char* part : {"qkvz", "ba"}) readers.push_back(std::string("linear_attn.in_proj_") + part);
     list.norm(model.input_norm, model.hidden_size, readers);
   } else {
-    detail::attention_subgraphs(model, list);
+    detail::attention_subgraphs(model, l, list);
   }
   if (!l.experts) {
     const feed_forward_description& f = model.feed_forward;

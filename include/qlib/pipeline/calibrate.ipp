@@ -56,8 +56,9 @@ class operand_watch final : public forward_hook {
     return in.x;
   }
 
-  void attention_input(std::size_t, const std::string& module, matrix_view<float> q, matrix_view<float> k, matrix_view<float> v,
+  void attention_input(std::size_t layer, const std::string& module, matrix_view<float> q, matrix_view<float> k, matrix_view<float> v,
                        std::span<const std::size_t> rows_of_sample, std::size_t first_sample) override {
+    if (beside_) beside_->observe_keys(layer, k);
     for (const auto& [suffix, x] : {std::pair{".query", q}, {".key", k}, {".value", v}})
       if (const auto at = index_.find(module + suffix); at != index_.end()) observe(at->second, x, rows_of_sample, first_sample);
   }
@@ -264,6 +265,10 @@ class suppression_watch final : public forward_hook {
   matrix_view<const float> input(const linear_input& in, std::size_t i) override {
     pass_.observe(in, i);
     return in.x;
+  }
+  void attention_input(std::size_t layer, const std::string&, matrix_view<float>, matrix_view<float> k, matrix_view<float>,
+                       std::span<const std::size_t>, std::size_t) override {
+    pass_.observe_keys(layer, k);
   }
 
  private:

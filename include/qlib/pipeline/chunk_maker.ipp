@@ -186,7 +186,7 @@ class chunk_maker {
     // Behind a fold a weight is f32 whatever it was: nothing is rounded between the fold and its codes.
     const matrix_view<float> folded{reinterpret_cast<float*>(room(folded_, stored.size() * sizeof(float))), stored.rows(), stored.cols()};
     backend.to_float(stored, folded);
-    for (const fold_step& s : steps) fold(s, folded, c.first_row);
+    fold(steps, folded, c.first_row);
     return make_from(backend, item, c, matrix_view<const float>{folded}, emit, sums);
   }
 

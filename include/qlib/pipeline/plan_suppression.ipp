@@ -13,6 +13,7 @@ namespace detail {
 inline bool wants(const suppression_stage& s, const subgraph& g, const layer_description& layer) {
   if (g.kind == subgraph_kind::ov) return s.ov;
   if (g.kind == subgraph_kind::up_down) return s.up_down;
+  if (g.kind == subgraph_kind::query_key) return s.query_key;
   const bool before_experts = layer.experts && g.targets.size() > 4 && g.targets.back().find(".experts.") != std::string::npos;
   return s.norm_linear && (s.experts || !before_experts);
 }
@@ -28,6 +29,14 @@ inline void note_folded(const planned_suppression& p, const parameter_source& so
     if (out.vectors.insert(name).second && !source.contains(name)) out.made.emplace_back(name, length);
   };
   const subgraph& g = p.graph;
+  if (g.kind == subgraph_kind::query_key) {
+    for (const std::string& module : {g.source, g.targets.front()}) {
+      if (g.norms) out.vectors.insert(module + ".weight");
+      else out.matrices.insert(module);
+      if (source.contains(module + ".bias")) out.vectors.insert(module + ".bias");
+    }
+    return;
+  }
   out.matrices.insert(g.targets.begin(), g.targets.end());
   if (g.kind != subgraph_kind::norm_linear) {
     out.matrices.insert(g.source);
@@ -77,13 +86,15 @@ QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& m
     for (std::size_t i = 0; i < stages.size(); ++i) {
       const suppression_stage& s = r.suppression[i];
       // Inner sub-graphs first, as msModelSlim does: a norm then sees the weights that they left.
-      for (const subgraph_kind kind : {subgraph_kind::up_down, subgraph_kind::ov, subgraph_kind::norm_linear})
+      for (const subgraph_kind kind : {subgraph_kind::up_down, subgraph_kind::ov, subgraph_kind::query_key, subgraph_kind::norm_linear})
         for (const subgraph& g : graphs) {
           if (g.kind != kind || !detail::wants(s, g, model.layers[l])) continue;
           if (!s.targets.empty() && !stages[i].targets.matches(g.source, "Module")) continue;
           if (stages[i].ignore.matches(g.source, "Module")) continue;
           stages[i].used = true;
-          if (std::none_of(g.targets.begin(), g.targets.end(), quantized)) continue;  // nobody would gain
+          // Gains of 1 + w that are stored with few bits cannot be scaled on both sides without changing their product.
+          if (kind == subgraph_kind::query_key && g.one_plus && source.type(g.source + ".weight") != dtype::f32) continue;
+          if (kind != subgraph_kind::query_key && std::none_of(g.targets.begin(), g.targets.end(), quantized)) continue;  // nobody would gain
           planned_suppression p{.layer = l, .graph = g, .suppressor = s.suppressor, .where = s.where};
           p.shift = stages[i].shifts && detail::can_shift(g, source, quantized);
           unshifted += stages[i].shifts && g.kind == subgraph_kind::norm_linear && !p.shift;

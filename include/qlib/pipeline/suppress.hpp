@@ -34,12 +34,13 @@ class suppression_pass {
 
   /// What a forward_hook sees.
   void observe(const linear_input& in, std::size_t i);
+  void observe_keys(std::size_t layer, matrix_view<const float> keys);
 
   /// After the layer ran: solves its sub-graphs in order. Errors: a weight that is not finite or cannot be read.
   status solve(std::size_t layer);
 
-  /// How the input of a linear, or the values of an attention ("….value"), changed so far: x becomes (x - shift) / scale, step after step, with
-  /// a value a column.
+  /// How the input of a linear, or an operand of an attention ("….value", "….key", "….query"), changed so far: x becomes (x - shift) / scale, step
+  /// after step, with a value a column.
   std::span<const transform> changes(std::string_view operand) const;
 
  private:
@@ -48,6 +49,7 @@ class suppression_pass {
   void limit(const planned_suppression& p, transform& t, const channel_statistics::divided& x, suppression_report& report) const;
   status round_to_source(const planned_suppression& p, transform& t, suppression_report& report);
   status apply(const planned_suppression& p, const transform& t);
+  status solve_keys(const planned_suppression& p, suppression_report& report);
 
   const quantization_plan& plan_;
   folded_parameters source_;
@@ -60,6 +62,7 @@ class suppression_pass {
   std::map<std::string, std::size_t, std::less<>> items_;
   std::map<std::string, channel_statistics, std::less<>> statistics_;  // of the layer that runs
   std::map<std::string, std::vector<transform>, std::less<>> changes_;
+  std::vector<float> keys_;  // largest |key| of each channel, of the layer that runs; empty: nobody asks
 };
 
 }  // namespace qlib::inline v0

@@ -34,6 +34,7 @@ QLIB_INLINE suppression_pass::suppression_pass(const quantization_plan& plan, co
                                                std::vector<suppression_report>& reports)
     : plan_{plan}, source_{source, folds}, tokens_{tokens}, products_{products}, options_{options}, folds_{folds}, reports_{reports} {
   for (const planned_suppression& p : plan.suppressions) {
+    if (p.graph.kind == subgraph_kind::query_key) continue;
     const needs wanted = std::visit([](const auto& s) { return s.needs; }, detail::suppressor_of(p));
     needs& all = watched_.try_emplace(p.graph.targets.front(), needs::nothing).first->second;
     all = all | wanted;
@@ -55,6 +56,74 @@ QLIB_INLINE void suppression_pass::observe(const linear_input& in, std::size_t i
   const native_backend backend;
   for (std::size_t s = 0; s + 1 < in.rows_of_sample.size(); ++s)
     stats.observe(backend, in.x.strip(in.rows_of_sample[s], in.rows_of_sample[s + 1] - in.rows_of_sample[s]));
+}
+
+QLIB_INLINE void suppression_pass::observe_keys(std::size_t layer, matrix_view<const float> keys) {
+  const bool asked = std::any_of(plan_.suppressions.begin(), plan_.suppressions.end(),
+                                 [&](const auto& p) { return p.layer == layer && p.graph.kind == subgraph_kind::query_key; });
+  if (!asked) return;
+  keys_.resize(keys.cols(), 0.0f);
+  native_backend{}.column_absmax(keys, std::span{keys_});
+}
+
+/// Scales are rounded to powers of two, so that gains and biases of 16 bits hold both sides exactly.
+QLIB_INLINE status suppression_pass::solve_keys(const planned_suppression& p, suppression_report& report) {
+  const subgraph& g = p.graph;
+  if (keys_.empty()) return {};
+  const std::size_t n = g.channels.channels();
+  std::vector<float> largest(n, 0.0f);  // over pairs, and over heads that share a gain
+  for (std::size_t c = 0; c < keys_.size(); ++c) {
+    const std::size_t head = c / g.head_dim, at = c % g.head_dim, partner = g.partner_of(at);
+    for (const std::size_t k : {at, partner}) {
+      float& to = largest[(head * g.head_dim + k) % n];
+      to = std::max(to, keys_[c]);
+    }
+  }
+  const smoothing_group group;
+  transform t = std::visit([&](const auto& policy) { return policy.solve(group, {.column_absmax = largest}); }, detail::suppressor_of(p));
+  if (t.scale.size() != n) return {};
+  for (std::size_t c = 0; c < n; ++c) {
+    report.dead += largest[c] == 0;
+    if (!std::isfinite(t.scale[c]) || !(t.scale[c] > 0) || largest[c] == 0) t.scale[c] = 1.0f;
+    if (!options_.as_peers) t.scale[c] = std::exp2(std::nearbyint(std::log2(t.scale[c])));
+  }
+  const auto scale_of_query = [&](std::size_t k) { return 1.0f / t.scale[(g.repeats == 1 ? k : g.channel_of_column(k)) % n]; };
+  const auto divide = [&](const std::string& module, const row_runs& runs, auto&& divisor) -> status {
+    if (!g.norms) {
+      scaling rows;
+      rows.rows.assign((*source_.shape(module + ".weight"))[0], 1.0f);
+      for (std::size_t k = 0; k < runs.channels(); ++k) rows.rows[runs.row(k)] = divisor(k);
+      folds_.matrices[module].push_back(std::move(rows));
+    }
+    const std::string name = module + (g.norms ? ".weight" : ".bias");
+    if (!source_.contains(name)) return {};
+    std::vector<float> values((*source_.shape(name))[0]);
+    if (status s = source_.read(name, {values.data(), 1, values.size()}); !s) return s;
+    const float plus = g.norms && g.one_plus ? 1.0f : 0.0f;
+    for (std::size_t k = 0; k < runs.channels(); ++k) values[runs.row(k)] = (values[runs.row(k)] + plus) / divisor(k) - plus;
+    folds_.vectors[name] = std::move(values);
+    return {};
+  };
+  if (status s = divide(g.source, g.channels, [&](std::size_t k) { return t.scale[k]; }); !s) return s;
+  if (status s = divide(g.targets.front(), g.target_rows, scale_of_query); !s) return s;
+
+  const std::string attention = g.source.substr(0, g.source.rfind('.'));
+  transform of_keys, of_queries;
+  for (std::size_t c = 0; c < keys_.size(); ++c) of_keys.scale.push_back(t.scale[c % n]);
+  changes_[attention + ".key"].push_back(std::move(of_keys));
+  for (const calibrated_operand& o : plan_.operands)
+    if (o.name == attention + ".query") {
+      // Query head h reads key head h / (heads / key heads).
+      const channel_map map{o.channels / keys_.size(), g.head_dim};
+      for (std::size_t c = 0; c < o.channels; ++c) of_queries.scale.push_back(1.0f / t.scale[map.channel_of(c) % n]);
+      changes_[o.name].push_back(std::move(of_queries));
+      break;
+    }
+  const auto [low, high] = std::minmax_element(t.scale.begin(), t.scale.end());
+  report.smallest = *low;
+  report.largest = *high;
+  report.kept = true;
+  return {};
 }
 
 QLIB_INLINE std::span<const transform> suppression_pass::changes(std::string_view operand) const {
@@ -204,6 +273,11 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
   for (const planned_suppression& p : plan_.suppressions) {
     if (p.layer != layer) continue;
     suppression_report report{.source = p.graph.source, .kind = std::string{name_of(p.graph.kind)}, .suppressor = p.suppressor.name};
+    if (p.graph.kind == subgraph_kind::query_key) {
+      if (status s = solve_keys(p, report); !s) return s;
+      reports_.push_back(std::move(report));
+      continue;
+    }
     const auto seen = statistics_.find(p.graph.targets.front());
     if (seen == statistics_.end() || seen->second.tokens() == 0) {
       reports_.push_back(std::move(report));
@@ -239,6 +313,7 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
     reports_.push_back(std::move(report));
   }
   statistics_.clear();
+  keys_.clear();
   return {};
 }
 

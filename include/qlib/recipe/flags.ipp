@@ -67,6 +67,10 @@ QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view n
     s.name = s.where = "--anti_method " + std::string{name};
     s.suppressor = {std::string{k.suppressor}, {}};
     s.ov = s.up_down = !(by_letter && k.norms_alone);
+    if (k.suppressor == "kv_smooth") {
+      s.norm_linear = s.ov = s.up_down = false;
+      s.query_key = true;
+    }
     return s;
   }
   return std::nullopt;

@@ -64,7 +64,10 @@ inline void read_suppression(const yaml_reader& in, const yaml_field& map, const
     else in.fail(map, "the key '" + std::string{key} + "' is missing", type + " needs it");
   }
   if (type == "smooth_quant") s.ov = s.up_down = false;
-  if (type == "kv_smooth") s.norm_linear = s.ov = s.up_down = false;
+  if (type == "kv_smooth") {
+    s.norm_linear = s.ov = s.up_down = false;
+    s.query_key = true;
+  }
   if (const auto f = in.get_set(map, "enable_subgraph_type")) {
     s.norm_linear = s.ov = s.up_down = false;
     for (const yaml_field& item : in.items(*f))

@@ -81,7 +81,8 @@ struct suppression_stage {
   std::string name;
   policy_choice suppressor;
   bool norm_linear = true, ov = true, up_down = true;  ///< which kinds of sub-graphs (model/subgraph.hpp)
-  bool experts = true;                                 ///< a norm in front of experts too: one scale for all that read it
+  bool query_key = false;
+  bool experts = true;  ///< a norm in front of experts too: one scale for all that read it
   pattern_syntax syntax = pattern_syntax::compressed_tensors;
   std::vector<std::string> targets;  ///< of the sub-graphs' sources: norms, up and value projections; empty: all
   std::vector<std::string> ignore;

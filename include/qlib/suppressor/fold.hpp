@@ -51,9 +51,34 @@ inline void fold(const rotation& r, matrix_view<float> w) {
 
 using fold_step = std::variant<scaling, rotation>;
 
-inline void fold(const fold_step& step, matrix_view<float> w, std::size_t first_row = 0) {
-  if (const auto* s = std::get_if<scaling>(&step)) fold(*s, w, first_row);
-  else fold(std::get<rotation>(step), w);
+/// All steps in order. Scalings between two rotations are rounded once, not each.
+inline void fold(std::span<const fold_step> steps, matrix_view<float> w, std::size_t first_row = 0) {
+  std::vector<double> columns;
+  while (!steps.empty()) {
+    if (const auto* r = std::get_if<rotation>(&steps.front())) {
+      fold(*r, w);
+      steps = steps.subspan(1);
+      continue;
+    }
+    std::size_t n = 0;
+    while (n < steps.size() && std::holds_alternative<scaling>(steps[n])) ++n;
+    columns.assign(w.cols(), 1.0);
+    for (const fold_step& step : steps.first(n)) {
+      const auto& factor = std::get<scaling>(step).columns;
+      for (std::size_t c = 0; c < factor.size(); ++c) columns[c] *= static_cast<double>(factor[c]);
+    }
+    for (std::size_t r = 0; r < w.rows(); ++r) {
+      double divisor = 1;
+      for (const fold_step& step : steps.first(n))
+        if (const auto& rows = std::get<scaling>(step).rows; !rows.empty()) divisor *= static_cast<double>(rows[first_row + r]);
+      float* row = w.row(r);
+      if (divisor == 1.0)
+        for (std::size_t c = 0; c < w.cols(); ++c) row[c] = static_cast<float>(static_cast<double>(row[c]) * columns[c]);
+      else
+        for (std::size_t c = 0; c < w.cols(); ++c) row[c] = static_cast<float>(static_cast<double>(row[c]) * columns[c] / divisor);
+    }
+    steps = steps.subspan(n);
+  }
 }
 
 /// A linear that reads the channels: weight [out_features, columns], bias [out_features] or empty. A shift needs a bias: it becomes
