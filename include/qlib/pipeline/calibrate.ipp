@@ -275,6 +275,20 @@ class suppression_watch final : public forward_hook {
   suppression_pass& pass_;
 };
 
+/// Channels that keep scale 1, sub-graph by sub-graph, and how many sub-graphs stay as they are.
+inline void warn_of(const std::vector<suppression_report>& reports, std::vector<std::string>& to) {
+  std::size_t left = 0;
+  for (const suppression_report& r : reports) {
+    left += !r.kept && r.error_after > r.error_before;
+    if (r.dead > 0) to.push_back(r.source + ": " + std::to_string(r.dead) + " channels never change over the calibration data: their scale is 1");
+    if (r.limited > 0)
+      to.push_back(r.source + ": " + std::to_string(r.limited) + " scales would take the gain out of its dtype: those channels keep scale 1");
+  }
+  if (left > 0)
+    to.push_back(std::to_string(left) + " of " + std::to_string(reports.size()) +
+                 " sub-graphs are not rescaled: it would have made their outputs worse");
+}
+
 inline std::vector<std::size_t> rows_of(std::span<const std::vector<std::int32_t>> samples) {
   std::vector<std::size_t> rows{0};
   for (const auto& s : samples) rows.push_back(rows.back() + s.size());
@@ -337,6 +351,7 @@ QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantizat
   }
   errors missing = watch.finish(options.few_tokens);
   if (!missing.empty()) return std::move(missing.front());
+  detail::warn_of(out.suppressions, out.warnings);
   out.folds = std::move(rotated);
   out.folds.append(std::move(found));
   return out;

@@ -2,6 +2,7 @@
 #pragma once
 #include <qlib/core/range.hpp>
 #include <qlib/pipeline/magnitude_histogram.hpp>
+#include <qlib/pipeline/suppression_report.hpp>
 #include <qlib/pipeline/weight_error.hpp>
 
 #include <cstddef>
@@ -53,7 +54,8 @@ struct accuracy_report {
   std::size_t quantized = 0, floats = 0;            ///< layers that are quantized; tensors that are not
   std::optional<reported_calibration> calibration;
   std::optional<reported_evaluation> evaluation;
-  std::vector<reported_layer> layers;  ///< the quantized ones, in model order
+  std::vector<suppression_report> subgraphs;  ///< that outlier suppression rescaled, or left
+  std::vector<reported_layer> layers;         ///< the quantized ones, in model order
   std::vector<std::string> files, warnings;
 };
 

@@ -82,6 +82,7 @@ QLIB_INLINE accuracy_report describe_run(const checkpoint& source, const quantiz
     }
     r.calibration = std::move(c);
   }
+  if (found) r.subgraphs = found->suppressions;
   r.files = done.files;
   r.warnings = plan.warnings;
   if (found) r.warnings.insert(r.warnings.end(), found->warnings.begin(), found->warnings.end());

@@ -153,6 +153,30 @@ inline std::string operand_table(const accuracy_report& r) {
   return out + "</tbody></table></div></details></section>\n";
 }
 
+/// What outlier suppression did, sub-graph by sub-graph.
+inline std::string subgraph_table(const accuracy_report& r) {
+  if (r.subgraphs.empty()) return {};
+  std::size_t kept = 0;
+  for (const suppression_report& g : r.subgraphs) kept += g.kept;
+  std::string out = "<section id=\"subgraphs\"><h2>Outlier suppression</h2>\n<p class=\"note\">" + std::to_string(kept) + " of " +
+                    std::to_string(r.subgraphs.size()) +
+                    " sub-graphs are rescaled. Errors are of the outputs of the linears behind each, quantized one sub-graph at a time.</p>\n"
+                    "<div class=\"scroll\"><table><thead><tr>" +
+                    column("source", true) + column("kind", true) + column("suppressor", true) + column("error before") + column("error after") +
+                    column("gain") + column("smallest scale") + column("largest scale") + column("channels left") + "</tr></thead><tbody>\n";
+  for (std::size_t i = 0; i < r.subgraphs.size() && i < most_rows; ++i) {
+    const suppression_report& g = r.subgraphs[i];
+    const double before = std::sqrt(g.error_before), after = std::sqrt(g.error_after);
+    out += "<tr><td><code>" + breakable(g.source) + "</code></td><td class=\"text\">" + escaped(g.kind) + "</td><td class=\"text\">" +
+           escaped(g.suppressor) + "</td>";
+    out += g.error_before > 0 ? cell(percent(before), before) + cell(percent(after), after) : "<td></td><td></td>";
+    if (!g.kept) out += cell(g.error_after > g.error_before ? "left as it is" : "not reached", 0);
+    else out += after > 0 && before > 0 ? cell(fixed(before / after, 2) + "x", before / after) : cell("kept", 1);
+    out += cell(g.smallest) + cell(g.largest) + cell(std::to_string(g.dead + g.limited), static_cast<double>(g.dead + g.limited)) + "</tr>\n";
+  }
+  return out + "</tbody></table></div></section>\n";
+}
+
 inline std::string about(const accuracy_report& r) {
   std::string text;
   for (const std::string& part : {r.model_type, r.quant_type, r.format})
@@ -180,6 +204,7 @@ QLIB_INLINE std::string html_of(const accuracy_report& r) {
   out += weight_error_figure(r, palette);
   out += activation_range_figure(r, palette);
   out += histogram_figure(r);
+  out += report_parts::subgraph_table(r);
   out += report_parts::layer_table(r);
   out += report_parts::operand_table(r);
   out += "</main>\n<script>";

@@ -73,6 +73,11 @@ class member_reader {
     if (j_[key].is_number_unsigned()) out = j_[key].template get<T>();
     else wrong(key, "a count");
   }
+  void read(const char* key, bool& out) {
+    if (!has(key)) return;
+    if (j_[key].is_boolean()) out = j_[key].template get<bool>();
+    else wrong(key, "true or false");
+  }
   void read(const char* key, std::int32_t& out) {
     if (!has(key)) return;
     if (j_[key].is_number_integer()) out = j_[key].template get<std::int32_t>();
@@ -232,6 +237,20 @@ QLIB_INLINE std::string json_of(const accuracy_report& r) {
     put("top1", e.top1);
     put("max_abs_logit_diff", e.max_abs_logit_diff);
   }
+  if (!r.subgraphs.empty()) {
+    j["subgraphs"] = report_parts::report_document::array();
+    for (const suppression_report& g : r.subgraphs)
+      j["subgraphs"].push_back({{"source", g.source},
+                                {"kind", g.kind},
+                                {"suppressor", g.suppressor},
+                                {"kept", g.kept},
+                                {"error_before", g.error_before},
+                                {"error_after", g.error_after},
+                                {"smallest_scale", g.smallest},
+                                {"largest_scale", g.largest},
+                                {"dead_channels", g.dead},
+                                {"limited_channels", g.limited}});
+  }
   j["layers"] = report_parts::report_document::array();
   for (const reported_layer& l : r.layers) j["layers"].push_back(report_parts::json_of(l));
   j["files"] = r.files;
@@ -274,6 +293,22 @@ QLIB_INLINE errors parse_report(std::string_view text, const std::string& where,
     r.calibration = std::move(c);
   }
   if (in.has("evaluation")) r.evaluation = report_parts::read_evaluation(in.member("evaluation"));
+  if (in.has("subgraphs"))
+    in.each("subgraphs", [&](const auto& item, const std::string& path) {
+      auto from = in.element(item, path);
+      suppression_report g;
+      from.read("source", g.source);
+      from.read("kind", g.kind);
+      from.read("suppressor", g.suppressor);
+      from.read("kept", g.kept);
+      from.read("error_before", g.error_before);
+      from.read("error_after", g.error_after);
+      from.read("smallest_scale", g.smallest);
+      from.read("largest_scale", g.largest);
+      from.read("dead_channels", g.dead);
+      from.read("limited_channels", g.limited);
+      r.subgraphs.push_back(std::move(g));
+    });
   in.each("layers", [&](const auto& item, const std::string& path) { r.layers.push_back(report_parts::read_layer(in.element(item, path))); });
   in.read("files", r.files);
   in.read("warnings", r.warnings);

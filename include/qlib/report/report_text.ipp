@@ -25,6 +25,11 @@ QLIB_INLINE std::string text_of(const accuracy_report& r) {
   if (!worst.empty())
     line("weight error", "median " + percent(worst[worst.size() / 2]->error->relative()) + ", worst " + percent(worst.front()->error->relative()));
   if (r.calibration) line("calibration", std::to_string(r.calibration->samples) + " samples, " + std::to_string(r.calibration->tokens) + " tokens");
+  if (!r.subgraphs.empty()) {
+    std::size_t kept = 0;
+    for (const suppression_report& g : r.subgraphs) kept += g.kept;
+    line("suppression", std::to_string(kept) + " of " + std::to_string(r.subgraphs.size()) + " sub-graphs rescaled by " + r.subgraphs[0].suppressor);
+  }
   if (r.evaluation) {
     const reported_evaluation& e = *r.evaluation;
     if (e.ppl) line("perplexity", fixed(*e.ppl, 4) + (e.ppl_reference ? " (was " + fixed(*e.ppl_reference, 4) + ")" : ""));
