@@ -240,7 +240,9 @@ class chunk_maker {
           return std::pair{std::size_t{p.row_multiple}, bool{p.stores_codes}};
         },
         e.packer);
-    const std::size_t step = strip_rows(e.spec, multiple, w.rows(), w.cols(), sizeof(T));
+    std::size_t strip_bytes = 16 << 10;
+    if constexpr (requires { B::preferred_bytes; }) strip_bytes = B::preferred_bytes;  // a device: each call costs a round trip
+    const std::size_t step = strip_rows(e.spec, multiple, w.rows(), w.cols(), sizeof(T), strip_bytes);
     const std::size_t tile_rows = resolve(e.spec.granularity, w.rows(), w.cols()).rows;
     auto* scratch = in_place ? nullptr : reinterpret_cast<std::int8_t*>(room(codes_, step * w.cols()));
     for (std::size_t r = 0; r < w.rows(); r += step) {

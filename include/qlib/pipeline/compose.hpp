@@ -10,9 +10,9 @@ namespace qlib::inline v0 {
 
 /// Rows that are ranged, rounded and packed together: whole tiles and whole packed rows, and small enough that the second pass
 /// reads from the cache. 16 KiB of source, 16 KiB of the next strip under way and the codes fit an L1d of 48 KiB; at least one tile.
-constexpr std::size_t strip_rows(const quant_spec& spec, std::size_t row_multiple, std::size_t rows, std::size_t cols, std::size_t element_bytes) {
+constexpr std::size_t strip_rows(const quant_spec& spec, std::size_t row_multiple, std::size_t rows, std::size_t cols, std::size_t element_bytes,
+                                 std::size_t target = 16 << 10) {
   if (rows == 0 || spec.granularity.rows == 0) return rows;
-  constexpr std::size_t target = 16 << 10;
   const std::size_t unit = spec.granularity.rows % row_multiple == 0 ? spec.granularity.rows : spec.granularity.rows * row_multiple;
   const std::size_t units = std::max<std::size_t>(1, target / std::max<std::size_t>(1, unit * cols * element_bytes));
   return std::min(rows, unit * units);

@@ -1,6 +1,7 @@
 /// Carries out a plan: one streaming pass over the source, chunk by chunk, in bounded memory.
 #pragma once
 #include <qlib/pipeline/calibration.hpp>
+#include <qlib/pipeline/chunk_worker.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/weight_error.hpp>
 
@@ -28,6 +29,8 @@ struct run_report {
   std::vector<layer_report> layers;  ///< in model order; errors only if they were asked for
   std::vector<std::string> files;
   std::size_t chunks = 0, resumed_chunks = 0;
+  std::vector<std::string> paths;     ///< what ran where, of workers that tell; each line once
+  std::vector<std::string> warnings;  ///< devices that were lost
 };
 
 struct run_options {
@@ -35,6 +38,7 @@ struct run_options {
   std::vector<std::string> copied_files = {};  ///< names in the source directory, copied beside the weights
   std::string device = "cpu";                  ///< "cpu" or "cpu:<isa>": which kernels
   std::size_t threads = 1;
+  worker_factory workers = {};  ///< instead of `threads` on `device`
   bool resume = false, overwrite = false;
   const calibration* found = nullptr;  ///< for plans with operands
   bool measure_error = false;          ///< dequantize what was written and compare: a second pass over the cached chunk

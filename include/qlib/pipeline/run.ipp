@@ -1,17 +1,17 @@
 #pragma once
 #include <qlib/backend/device.hpp>
 #include <qlib/core/buffer.hpp>
-#include <qlib/core/parallel.hpp>
+#include <qlib/core/work_queue.hpp>
 #include <qlib/io/checksum.hpp>
 #include <qlib/io/journal.hpp>
 #include <qlib/io/output_file.hpp>
+#include <qlib/pipeline/backend_worker.ipp>
 #include <qlib/pipeline/chunk.hpp>
-#include <qlib/pipeline/chunk_maker.ipp>
 #include <qlib/pipeline/run.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <deque>
 #include <filesystem>
 #include <mutex>
 
@@ -60,6 +60,19 @@ inline bool is_complete(const quantization_plan& plan, const std::string& folder
   return true;
 }
 
+/// `threads` workers that share the kernels of a CPU device.
+inline worker_factory workers_on(const std::string& device, std::size_t threads) {
+  return
+      [=](const checkpoint& source, const quantization_plan& plan, const calibration* found) -> result<std::vector<std::unique_ptr<chunk_worker>>> {
+        auto backend = backend_for_device(device);
+        if (!backend) return std::move(backend).error();
+        std::vector<std::unique_ptr<chunk_worker>> out;
+        for (std::size_t i = 0; i < std::max<std::size_t>(1, threads); ++i)
+          out.push_back(std::make_unique<backend_worker<native_backend>>(*backend, source, plan, found));
+        return out;
+      };
+}
+
 }  // namespace detail
 
 QLIB_INLINE std::string work_folder_of(const std::string& save_path) {
@@ -106,9 +119,9 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     nothing_left.chunks = nothing_left.resumed_chunks = cut_into_chunks(plan).size();
     return nothing_left;
   }
-  const auto device = backend_for_device(options.device);
-  if (!device) return device.error();
-  const native_backend& backend = *device;
+  const worker_factory made = options.workers ? options.workers : detail::workers_on(options.device, options.threads);
+  auto workers = made(source, plan, options.found);
+  if (!workers) return std::move(workers).error();
   const auto failed = [&](std::string what, const std::error_code& why) {
     return error{.kind = error_kind::run_failed,
                  .where = work,
@@ -147,40 +160,51 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   state.items = plan.items.size();
   state.input_bytes = plan.input_bytes;
   std::mutex mutex;
-  std::optional<error> first_error;
-  const std::size_t threads = std::max<std::size_t>(1, std::min(options.threads, chunks.size()));
-  std::deque<detail::chunk_maker> makers;  // not a vector: they own buffers and stay where they are
-  for (std::size_t i = 0; i < threads; ++i) makers.emplace_back(source, plan, options.found);
-
-  const bool complete = parallel_for(chunks.size(), threads, [&](std::size_t worker, std::size_t task) {
-    const chunk& c = chunks[task];
-    const work_item& item = plan.items[c.item];
-    if (!done[task]) {
-      const auto emit = [&](std::size_t slot, std::uint64_t offset, std::span<const std::byte> bytes) -> status {
-        if (options.discard_output) return makers[worker].keep(bytes);
-        return files[plan.slots[slot].file].write_at(plan.slots[slot].offset + offset, bytes);
-      };
-      status s = makers[worker].make(backend, c, emit, options.measure_error ? &sums[task] : nullptr);
-      makers[worker].release(c);
-      if (s) s = log->append({task, 0});
-      if (!s) {
+  std::optional<error> first_error, lost;
+  const queue_end end =
+      run_queue(chunks.size(), std::max<std::size_t>(1, std::min(workers->size(), chunks.size())), [&](std::size_t index, std::size_t task) {
+        const chunk& c = chunks[task];
+        const work_item& item = plan.items[c.item];
+        chunk_worker& worker = *(*workers)[index];
+        if (!done[task]) {
+          const auto emit = [&](std::size_t slot, std::uint64_t offset, std::span<const std::byte> bytes) -> status {
+            if (options.discard_output) return worker.keep(bytes);
+            return files[plan.slots[slot].file].write_at(plan.slots[slot].offset + offset, bytes);
+          };
+          status s = worker.make(c, emit, options.measure_error ? &sums[task] : nullptr);
+          worker.release(c);
+          if (!s && worker.lost()) {
+            const std::lock_guard lock{mutex};
+            report.warnings.push_back(s.error().text() + ": its work went to the others");
+            lost = std::move(s).error();
+            return task_outcome::lost;
+          }
+          if (s) s = log->append({task, 0});
+          if (!s) {
+            const std::lock_guard lock{mutex};
+            if (!first_error) first_error = std::move(s).error();
+            return task_outcome::stop;
+          }
+        }
         const std::lock_guard lock{mutex};
-        if (!first_error) first_error = std::move(s).error();
-        return false;
-      }
-    }
-    const std::lock_guard lock{mutex};
-    state.input_bytes_done += item.raw ? c.rows : c.rows * item.cols * bits_of(item.type) / 8;
-    state.item = item.name;
-    state.item_finished = --left[c.item] == 0;
-    if (state.item_finished) ++state.items_done;
-    if (options.on_progress) options.on_progress(state);
-    return true;
-  });
-  if (!complete) {
+        state.input_bytes_done += item.raw ? c.rows : c.rows * item.cols * bits_of(item.type) / 8;
+        state.item = item.name;
+        state.item_finished = --left[c.item] == 0;
+        if (state.item_finished) ++state.items_done;
+        if (options.on_progress) options.on_progress(state);
+        return task_outcome::done;
+      });
+  if (end == queue_end::no_worker) {
+    lost->remedy = "no device is left; the work folder stays: rerun with --resume";
+    return *std::move(lost);
+  }
+  if (end == queue_end::stopped) {
     if (first_error->kind == error_kind::invalid_input) fs::remove_all(work, ec);
     return *std::move(first_error);
   }
+  for (const auto& worker : *workers)
+    for (const std::string& path : worker->paths())
+      if (std::find(report.paths.begin(), report.paths.end(), path) == report.paths.end()) report.paths.push_back(path);
 
   if (options.discard_output) {
     fs::remove_all(work, ec);
