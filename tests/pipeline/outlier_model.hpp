@@ -1,0 +1,109 @@
+/// Checkpoints that compute what another one computes, but with outliers in the inputs of their linears.
+#pragma once
+#include <qlib/io/output_file.hpp>
+#include <qlib/model/folds.hpp>
+#include <qlib/model/parameter_check.hpp>
+#include <qlib/model/subgraph.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace qlib_test {
+
+/// Multiplies `share` of the channels of every sub-graph's source by `factor`, a power of two, and divides what reads them: the float model does
+/// not change by a bit (but for stored gains of g - 1, whose rounding does). Sub-graphs with stacked experts are left as they are.
+inline qlib::model_folds outliers_in(const qlib::model_description& model, const qlib::parameter_source& source,
+                                     const std::set<std::string>& plain_modules, float factor = 64, double share = 0.02, unsigned seed = 3) {
+  qlib::model_folds out;
+  std::mt19937 random{seed};
+  for (std::size_t l = 0; l < model.layers.size(); ++l)
+    for (const qlib::subgraph& g : qlib::subgraphs(model, l, source)) {
+      if (g.kind == qlib::subgraph_kind::query_key) continue;
+      if (std::any_of(g.targets.begin(), g.targets.end(), [&](const std::string& t) { return !plain_modules.contains(t); })) continue;
+      const std::size_t n = g.channels.channels();
+      std::vector<float> scale(n, 1.0f);
+      const std::size_t count = g.kind == qlib::subgraph_kind::ov ? 1 : std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(n) * share));
+      for (std::size_t k = 0; k < count; ++k) scale[random() % n] = 1 / factor;
+      const qlib::channel_map map{g.repeats, g.repeat_width};
+      for (const std::string& t : g.targets) out.matrices[t].push_back(qlib::scaling{map.expand(scale), {}});
+      if (g.kind == qlib::subgraph_kind::norm_linear) {
+        std::vector<float>& gain = out.vectors[g.source + ".weight"];
+        gain.resize(n);
+        if (!source.read(g.source + ".weight", {gain.data(), 1, n})) return {};
+        const float plus = g.one_plus ? 1.0f : 0.0f;
+        for (std::size_t c = 0; c < n; ++c) gain[c] = (gain[c] + plus) / scale[c] - plus;
+        continue;
+      }
+      qlib::scaling rows;
+      rows.rows.assign((*source.shape(g.source + ".weight"))[0], 1.0f);
+      for (std::size_t c = 0; c < n; ++c) rows.rows[g.channels.row(c)] = scale[c];
+      const std::string bias = g.source + ".bias";
+      if (source.contains(bias)) {
+        std::vector<float>& values = out.vectors[bias];
+        values.resize(rows.rows.size());
+        if (!source.read(bias, {values.data(), 1, values.size()})) return {};
+        for (std::size_t r = 0; r < values.size(); ++r) values[r] /= rows.rows[r];
+      }
+      out.matrices[g.source].push_back(std::move(rows));
+    }
+  return out;
+}
+
+/// Writes `from` with outliers to the new folder `to`, tensor by tensor in the dtypes that it has. All its other files are copied.
+inline qlib::errors write_outlier_model(const std::string& from, const std::string& to) {
+  namespace fs = std::filesystem;
+  qlib::checkpoint source;
+  qlib::model_layout layout;
+  qlib::model_description model;
+  qlib::errors found = qlib::checkpoint::open(from, source);
+  if (found.empty()) found = qlib::read_model_layout(source, layout);
+  if (found.empty()) found = qlib::read_model_description(source.config_text(), from + "/config.json", model);
+  if (!found.empty()) return found;
+  const qlib::checkpoint_parameters stored{source, layout};
+  qlib::adopt_names(stored, model);
+  std::set<std::string> plain;
+  for (const qlib::matrix_module& m : layout.matrices)
+    if (!m.stacked && !m.weight.block_scale) plain.insert(m.name);
+  const qlib::model_folds folds = outliers_in(model, stored, plain);
+  const qlib::folded_parameters changed{stored, folds};
+
+  fs::create_directories(to);
+  std::vector<qlib::tensor_info> tensors;
+  for (const qlib::stored_tensor& t : source.tensors()) tensors.push_back({t.info.name, t.info.dtype, t.info.shape});
+  qlib::order_for_writing(tensors);
+  const auto size = qlib::assign_offsets(tensors);
+  if (!size) return {size.error()};
+  const auto header = qlib::serialize_safetensors_header(tensors, {});
+  if (!header) return {header.error()};
+  auto file = qlib::output_file::create(to + "/model.safetensors", header->size() + *size);
+  if (!file) return {file.error()};
+  if (const auto s = file->write_at(0, std::as_bytes(std::span{*header})); !s) return {s.error()};
+  for (const qlib::tensor_info& t : tensors) {
+    const qlib::stored_tensor& old = *source.find(t.name);
+    std::vector<std::byte> bytes(source.bytes(old).begin(), source.bytes(old).end());
+    const std::string module = t.name.ends_with(".weight") ? t.name.substr(0, t.name.size() - 7) : std::string{};
+    if (folds.vector(t.name) || !folds.steps(module).empty()) {
+      std::vector<float> values(t.elements());
+      const std::size_t rows = t.shape.size() == 2 ? t.shape[0] : 1;
+      if (const auto s = changed.read(t.name, {values.data(), rows, values.size() / rows}); !s) return {s.error()};
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (t.dtype == qlib::dtype::f32) std::memcpy(bytes.data() + 4 * i, &values[i], 4);
+        if (const qlib::bf16 h = qlib::to_bf16(values[i]); t.dtype == qlib::dtype::bf16) std::memcpy(bytes.data() + 2 * i, &h, 2);
+        if (const qlib::f16 h = qlib::to_f16(values[i]); t.dtype == qlib::dtype::f16) std::memcpy(bytes.data() + 2 * i, &h, 2);
+      }
+    }
+    if (const auto s = file->write_at(header->size() + t.begin, bytes); !s) return {s.error()};
+  }
+  if (const auto s = file->close(); !s) return {s.error()};
+  for (const std::string& name : source.other_files())
+    fs::copy_file(fs::path{from} / name, fs::path{to} / name, fs::copy_options::overwrite_existing);
+  fs::copy_file(fs::path{from} / "config.json", fs::path{to} / "config.json", fs::copy_options::overwrite_existing);
+  return {};
+}
+
+}  // namespace qlib_test
