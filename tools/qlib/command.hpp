@@ -40,5 +40,7 @@ void declare_devices(CLI::App& app, int& exit_code);
 void declare_tokenize(CLI::App& app, int& exit_code);
 void declare_eval(CLI::App& app, int& exit_code);
 void declare_report(CLI::App& app, int& exit_code);
+void declare_analyze(CLI::App& app, int& exit_code);
+void declare_completion(CLI::App& app, int& exit_code);
 
 }  // namespace qlib::program

@@ -28,6 +28,10 @@ errors load_samples(const quant_options& o, prepared& p, calibration_data& out) 
       }
     if (file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
   }
+  if (file.empty() && o.runs_model)
+    return {error{.where = o.model_path,
+                  .problem = "needs samples to run the model with",
+                  .remedy = "give --calib_file FILE.jsonl or --calib_ids FILE.safetensors"}};
   if (file.empty())
     return {error{.where = o.flags.quant_type.empty() ? o.config_path : "--quant_type " + o.flags.quant_type,
                   .problem = "needs calibration data",
@@ -43,7 +47,7 @@ errors prepare_forward(const quant_options& o, prepared& p) {
   const auto level = disabled_layers(o.disable_level);
   if (!level)
     return {{.where = "--disable_level", .subject = o.disable_level, .problem = "is no level", .remedy = "use L0, L1, ... L5, or L and a number"}};
-  if (p.plan.operands.empty() && p.plan.suppressions.empty()) {
+  if (p.plan.operands.empty() && p.plan.suppressions.empty() && !o.runs_model) {
     errors found;
     if (!o.calib_file.empty() || !o.calib_ids.empty()) p.plan.warnings.push_back("this recipe needs no calibration data: they are not read");
     if (*level > 0)

@@ -71,6 +71,8 @@ int main(int argc, char** argv) {
   declare_tokenize(app, code);
   declare_eval(app, code);
   declare_report(app, code);
+  declare_analyze(app, code);
+  declare_completion(app, code);
   if (argc > 1 && argv[1][0] != '-') {
     std::string known;
     bool found = false;

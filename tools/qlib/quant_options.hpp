@@ -26,6 +26,7 @@ struct quant_options {
   std::int64_t seed = -1;
   std::uint64_t max_memory = 0;
   std::size_t threads = 0;
+  bool runs_model = false;  ///< the command needs samples and the decoder even if the recipe does not
   bool trust_remote_code = false, resume = false, overwrite = false, dry_run = false, reproducible = false;
 };
 
@@ -45,7 +46,7 @@ struct prepared {
   std::optional<model_description> description;  ///< of families that calibration knows
   errors description_errors;                     ///< why there is none
   quantization_plan plan;
-  std::unique_ptr<forward_pass> forward;  ///< of plans with operands
+  std::unique_ptr<forward_pass> forward;  ///< of plans with operands, and of commands that run the model
   std::vector<std::string> copied_files;
 };
 
@@ -57,7 +58,7 @@ std::size_t thread_count(const quant_options& options);
 /// Reads and checks everything but weights. All errors at once.
 errors prepare(const quant_options& options, prepared& out);
 
-/// Of plans that need calibration: samples and the decoder that they will run through. (prepare does it.)
+/// Of plans that need calibration and commands that run the model: samples and the decoder that they will run through. (prepare does it.)
 errors prepare_forward(const quant_options& options, prepared& out);
 
 /// Most memory that a run takes, in bytes.
