@@ -140,7 +140,12 @@ int run(const quant_options& o) {
   }
   progress_line line{p.plan, o.common.quiet};
   options.on_progress = [&](const progress& state) { line(state); };
+  if (p.npu) options.workers = p.npu->workers();
   auto done = run_plan(p.source, p.plan, options);
+  if (p.npu)
+    if (status s = p.npu->shutdown(); !s) log_warning(o.common, s.error().text());
+  if (done)
+    for (const std::string& w : done->warnings) log_warning(o.common, w);
   if (!done) return report_error(done.error());
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
 

@@ -1,5 +1,6 @@
 #include "quant_options.hpp"
 
+#include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <qlib/backend/device.hpp>
 #include <qlib/io/file.hpp>
@@ -44,7 +45,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--config_path", o.config_path, "recipe: msModelSlim modelslim_v1 or LLM-Compressor YAML, unchanged")->excludes(type);
   c.add_option("--format", o.format, "ascend_v1 (default) or compressed_tensors");
   c.add_option("--compat", o.compat, "none, llmcompressor or msmodelslim: that tool's arithmetic, bit for bit")->capture_default_str();
-  c.add_option("--device,--device_type", o.device, "cpu, or cpu:<isa>")->capture_default_str();
+  c.add_option("--device,--device_type", o.device, "cpu, cpu:<isa>, npu, or npu:0,1,2,3")->capture_default_str();
   c.add_option("--w_bit", o.flags.w_bit, "bits of a weight: 4 or 8");
   c.add_option("--a_bit", o.flags.a_bit, "bits of an activation: 8, or 16 for float");
   c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
@@ -118,7 +119,16 @@ errors prepare(const quant_options& o, prepared& out) {
   if (o.part_file_size >= 0) options.part_bytes = static_cast<std::uint64_t>(o.part_file_size * 1073741824.0);
   else if (out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
-  if (auto backend = backend_for_device(o.device); !backend) found.push_back(std::move(backend).error());
+  if (o.device.starts_with("npu")) {
+    const bool quiet = o.common.quiet;
+    auto npu = npu_devices::open(o.device, [quiet](std::string_view line) {
+      if (!quiet) fmt::print(stderr, "qlib: {}\n", line);
+    });
+    if (npu) out.npu = *std::move(npu);
+    else found.push_back(std::move(npu).error());
+  } else if (auto backend = backend_for_device(o.device); !backend) {
+    found.push_back(std::move(backend).error());
+  }
 
   errors model = checkpoint::open(o.model_path, out.source);
   const bool readable = model.empty();

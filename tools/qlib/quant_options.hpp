@@ -4,6 +4,7 @@
 
 #include <qlib/model/calibration_data.hpp>
 #include <qlib/model/decoder.hpp>
+#include <qlib/pipeline/ascend/npu_workers.hpp>
 #include <qlib/pipeline/calibrate.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/run.hpp>
@@ -48,6 +49,7 @@ struct prepared {
   quantization_plan plan;
   std::unique_ptr<forward_pass> forward;  ///< of plans with operands, and of commands that run the model
   std::vector<std::string> copied_files;
+  std::optional<npu_devices> npu;  ///< of --device npu
 };
 
 void add_quant_options(CLI::App& command, quant_options& options, bool needs_save_path);

@@ -28,9 +28,13 @@ class backend_worker final : public chunk_worker {
     if constexpr (requires { backend_.lost(); }) return backend_.lost();
     else return false;
   }
-  std::vector<std::string> paths() const override {
-    if constexpr (requires { backend_.paths(); }) return backend_.paths();
-    else return {};
+  std::vector<std::string> take_paths() override {
+    std::vector<std::string> out;
+    if constexpr (requires { backend_.paths(); }) {
+      out = backend_.paths();
+      backend_.forget_paths();
+    }
+    return out;
   }
 
  private:

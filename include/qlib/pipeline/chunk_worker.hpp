@@ -32,8 +32,8 @@ class chunk_worker {
   virtual status keep(std::span<const std::byte> bytes) = 0;
   /// Its device is gone: what `make` failed of, another worker can do.
   virtual bool lost() const { return false; }
-  /// What ran where, a line each, for the report.
-  virtual std::vector<std::string> paths() const { return {}; }
+  /// What ran where since it was last asked, a line an operation ("quantize: AscendQuantV3"); nothing from CPUs.
+  virtual std::vector<std::string> take_paths() { return {}; }
 };
 
 /// Makes the workers of a run; each is used by one thread at a time.

@@ -23,13 +23,13 @@ struct progress {
 struct layer_report {
   std::string name, quant_type;
   weight_error error;
+  std::string path = {};  ///< what ran where, of devices: "quantize: AscendQuantV3; ranges: Aminmax"
 };
 
 struct run_report {
   std::vector<layer_report> layers;  ///< in model order; errors only if they were asked for
   std::vector<std::string> files;
   std::size_t chunks = 0, resumed_chunks = 0;
-  std::vector<std::string> paths;     ///< what ran where, of workers that tell; each line once
   std::vector<std::string> warnings;  ///< devices that were lost
 };
 

@@ -13,7 +13,9 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <mutex>
+#include <set>
 
 #include <unistd.h>
 
@@ -161,6 +163,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   state.input_bytes = plan.input_bytes;
   std::mutex mutex;
   std::optional<error> first_error, lost;
+  std::map<std::size_t, std::set<std::string>> paths_of;  // by item
   const queue_end end =
       run_queue(chunks.size(), std::max<std::size_t>(1, std::min(workers->size(), chunks.size())), [&](std::size_t index, std::size_t task) {
         const chunk& c = chunks[task];
@@ -180,6 +183,10 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
             return task_outcome::lost;
           }
           if (s) s = log->append({task, 0});
+          if (std::vector<std::string> paths = worker.take_paths(); s && !paths.empty()) {
+            const std::lock_guard lock{mutex};
+            paths_of[c.item].insert(paths.begin(), paths.end());
+          }
           if (!s) {
             const std::lock_guard lock{mutex};
             if (!first_error) first_error = std::move(s).error();
@@ -202,10 +209,6 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     if (first_error->kind == error_kind::invalid_input) fs::remove_all(work, ec);
     return *std::move(first_error);
   }
-  for (const auto& worker : *workers)
-    for (const std::string& path : worker->paths())
-      if (std::find(report.paths.begin(), report.paths.end(), path) == report.paths.end()) report.paths.push_back(path);
-
   if (options.discard_output) {
     fs::remove_all(work, ec);
     return report;
@@ -215,7 +218,10 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     detail::error_sums total;
     for (; at < chunks.size() && chunks[at].item == i; ++at)
       if (options.measure_error) total.add(sums[at]);
-    if (plan.items[i].encoding) report.layers.push_back({plan.items[i].name, plan.items[i].encoding->quant_type, total.total()});
+    if (!plan.items[i].encoding) continue;
+    std::string path;
+    for (const std::string& line : paths_of[i]) path += (path.empty() ? "" : "; ") + line;
+    report.layers.push_back({plan.items[i].name, plan.items[i].encoding->quant_type, total.total(), std::move(path)});
   }
 
   for (output_file& f : files) {

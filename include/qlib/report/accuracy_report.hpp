@@ -18,6 +18,7 @@ struct reported_layer {
   std::optional<weight_error> error;  ///< none: not measured
   std::uint64_t bytes_before = 0;     ///< of the weight in the source; 0: not known
   std::uint64_t bytes_after = 0;      ///< of codes, scales and all else that the module stores
+  std::string path = {};              ///< what ran where, of devices
 };
 
 /// A calibrated activation.

@@ -50,12 +50,15 @@ QLIB_INLINE accuracy_report describe_run(const checkpoint& source, const quantiz
   r.output_bytes = plan.output_bytes;
   r.quantized = plan.quantized;
   for (const output_slot& s : plan.slots) r.floats += s.tensor.role == slot_role::copy;
-  std::map<std::string_view, const weight_error*> measured;
-  for (const layer_report& l : done.layers) measured.emplace(l.name, &l.error);
+  std::map<std::string_view, const layer_report*> measured;
+  for (const layer_report& l : done.layers) measured.emplace(l.name, &l);
   for (const work_item& item : plan.items) {
     if (!item.encoding || item.rows == 0) continue;
-    reported_layer l{item.name, item.encoding->quant_type, std::nullopt, 0, 0};
-    if (const auto at = measured.find(item.name); at != measured.end()) l.error = *at->second;
+    reported_layer l{item.name, item.encoding->quant_type, std::nullopt, 0, 0, {}};
+    if (const auto at = measured.find(item.name); at != measured.end()) {
+      l.error = at->second->error;
+      l.path = at->second->path;
+    }
     const dtype stored = source.tensors()[item.source.tensor].info.dtype;
     l.bytes_before = static_cast<std::uint64_t>(item.rows) * item.cols * bits_of(stored) / 8;
     for (std::size_t slot : item.slots) l.bytes_after += plan.slots[slot].bytes;
@@ -85,6 +88,7 @@ QLIB_INLINE accuracy_report describe_run(const checkpoint& source, const quantiz
   if (found) r.subgraphs = found->suppressions;
   r.files = done.files;
   r.warnings = plan.warnings;
+  r.warnings.insert(r.warnings.end(), done.warnings.begin(), done.warnings.end());
   if (found) r.warnings.insert(r.warnings.end(), found->warnings.begin(), found->warnings.end());
   return r;
 }
@@ -107,7 +111,7 @@ QLIB_INLINE accuracy_report describe_checkpoint(const weight_folder& folder) {
     }
     ++r.quantized;
     ++types[l.quant_type];
-    r.layers.push_back({l.name, l.quant_type, std::nullopt, 0, l.bytes});
+    r.layers.push_back({l.name, l.quant_type, std::nullopt, 0, l.bytes, {}});
   }
   const auto most = std::max_element(types.begin(), types.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   r.quant_type = most == types.end() ? "float" : most->first;

@@ -49,6 +49,7 @@ inline report_document json_of(const reported_layer& l) {
   }
   if (l.bytes_before) j["bytes_before"] = l.bytes_before;
   j["bytes_after"] = l.bytes_after;
+  if (!l.path.empty()) j["path"] = l.path;
   return j;
 }
 
@@ -178,6 +179,7 @@ inline reported_layer read_layer(member_reader in) {
   in.read("quant_type", l.quant_type);
   in.read("bytes_before", l.bytes_before);
   in.read("bytes_after", l.bytes_after);
+  in.read("path", l.path);
   if (in.has("mse")) {
     weight_error e;
     in.read("mse", e.mse);

@@ -1,0 +1,100 @@
+#pragma once
+#include <qlib/backend/ascend/constants.hpp>
+#include <qlib/backend/ascend/lane.hpp>
+
+#include <algorithm>
+
+namespace qlib::inline v0::ascend {
+
+QLIB_INLINE lane::lane(std::shared_ptr<library> lib, std::shared_ptr<capability> known, const lane_options& options)
+    : library_{std::move(lib)},
+      known_{std::move(known)},
+      options_{options},
+      chunk_bytes_{std::max(options.chunk_bytes, options.smallest_chunk_bytes)} {}
+
+QLIB_INLINE failure lane::open(int id) {
+  if (failure f = device_.open(*library_, id)) return f;
+  const device_scope scope{device_};
+  if (failure f = stream_.open(device_)) return f;
+  // Refused by runtimes that do not know the option, which then compute in their own order; results stay within the same bounds.
+  if (options_.deterministic && api().aclrtCtxSetSysParamOpt) static_cast<void>(api().aclrtCtxSetSysParamOpt(option_deterministic, 1));
+  return {};
+}
+
+QLIB_INLINE lane::~lane() {
+  if (!device_.is_open()) return;
+  {
+    const device_scope scope{device_};
+    // The runtime frees without waiting. A stream that does not end may still write to its buffers: all of it is left to the device then.
+    const bool waited_before = first_.code == error_wait_timeout;
+    const bool runs =
+        lost_ && stream_.handle() && stream_.synchronize(waited_before ? 1000 : options_.timeout_milliseconds).code == error_wait_timeout;
+    if (!runs) {
+      release();
+      stream_.close();
+      return;
+    }
+  }
+  abandon();
+}
+
+QLIB_INLINE void lane::release() noexcept {
+  workspace_.release();
+  for (buffer* b : {&pinned_in_, &pinned_out_, &device_in_, &device_out_, &scratch_}) b->release();
+}
+
+QLIB_INLINE void lane::abandon() noexcept {
+  workspace_.abandon();
+  for (buffer* b : {&pinned_in_, &pinned_out_, &device_in_, &device_out_, &scratch_}) b->abandon();
+  stream_.abandon();
+  device_.abandon();
+}
+
+QLIB_INLINE void lane::lose(const failure& f) {
+  if (lost_) return;
+  lost_ = true;
+  first_ = f;
+  log(name() + ": " + f.line() + ": this lane does nothing more");
+}
+
+QLIB_INLINE failure lane::reserve(std::size_t in, std::size_t out, std::size_t scratch) {
+  const auto grow = [&](buffer& b, memory_place place, std::size_t bytes) -> failure {
+    if (b.size() >= bytes) return {};
+    return b.allocate(device_, place, (bytes + 0xffff) / 0x10000 * 0x10000);
+  };
+  if (failure f = grow(pinned_in_, memory_place::pinned, in)) return f;
+  if (failure f = grow(pinned_out_, memory_place::pinned, out)) return f;
+  if (failure f = grow(device_in_, memory_place::device, in)) return f;
+  if (failure f = grow(device_out_, memory_place::device, out)) return f;
+  return grow(scratch_, memory_place::device, scratch);
+}
+
+QLIB_INLINE failure lane::download(const std::byte* from, std::size_t bytes) {
+  if (failure f = stream_.download(pinned_out(), from, bytes)) return f;
+  if (failure f = stream_.synchronize(options_.timeout_milliseconds)) return f;
+  workspace_.synchronized();
+  return {};
+}
+
+QLIB_INLINE void lane::drain() {
+  if (lost_) return;
+  if (failure f = stream_.synchronize(options_.timeout_milliseconds)) return lose(f);
+  workspace_.synchronized();
+}
+
+QLIB_INLINE tensor lane::make_tensor(void* data, dtype type, std::initializer_list<std::int64_t> dims) const {
+  return {device_, data, type_of(type), dims};
+}
+
+QLIB_INLINE tensor lane::make_transposed(void* data, dtype type, std::size_t rows, std::size_t cols) const {
+  return tensor::transposed(device_, data, type_of(type), static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols));
+}
+
+QLIB_INLINE bool lane::shrink() {
+  release();
+  if (chunk_bytes_ / 2 < options_.smallest_chunk_bytes) return false;
+  chunk_bytes_ /= 2;
+  return true;
+}
+
+}  // namespace qlib::inline v0::ascend

@@ -1,0 +1,260 @@
+#pragma once
+#include <qlib/backend/ascend/constants.hpp>
+#include <qlib/backend/ascend/library.hpp>
+
+#include <cstdlib>
+#include <cstring>
+
+#include <dirent.h>
+#include <dlfcn.h>
+
+namespace qlib::inline v0::ascend {
+
+namespace loading {
+
+/// A library that was opened, or why it was not.
+struct opened {
+  void* handle = nullptr;
+  std::string reason = {};
+};
+
+inline opened open(const std::string& directory, const char* soname) {
+  const std::string file = directory.empty() ? soname : directory + "/" + soname;
+  // RTLD_NOW may fail on symbols that are never called; RTLD_LOCAL keeps their C++ runtime's symbols away from ours.
+  if (void* handle = ::dlopen(file.c_str(), RTLD_LAZY | RTLD_LOCAL)) return {handle};
+  const char* reason = ::dlerror();
+  return {nullptr, reason ? reason : "dlopen failed"};
+}
+
+inline error unusable(std::string problem, std::string remedy) {
+  return {.kind = error_kind::invalid_input, .where = "npu", .subject = {}, .problem = std::move(problem), .remedy = std::move(remedy)};
+}
+
+inline error no_driver(const std::string& reason) {
+  return unusable("CANN is here, but the driver does not work: " + reason,
+                  "install the Ascend driver and firmware (npu-smi info must list the device), or pass the device and driver into the container");
+}
+
+template <class Function>
+void resolve(void* handle, const char* name, Function& function) {
+  if (handle && !function) function = reinterpret_cast<Function>(::dlsym(handle, name));
+}
+
+/// Other files than those with a name of their own: libopapi_*.so, sorted.
+inline std::vector<std::string> split_op_libraries(const std::string& directory) {
+  std::vector<std::string> found;
+  DIR* folder = directory.empty() ? nullptr : ::opendir(directory.c_str());
+  if (!folder) return found;
+  while (const dirent* entry = ::readdir(folder)) {
+    const std::string_view name{entry->d_name};
+    if (!name.starts_with("libopapi_") || !name.ends_with(".so") || name == "libopapi_nn.so" || name == "libopapi_math.so") continue;
+    auto place = found.begin();
+    while (place != found.end() && *place < name) ++place;
+    found.insert(place, std::string{name});
+  }
+  ::closedir(folder);
+  return found;
+}
+
+/// ASCEND_RT_VISIBLE_DEVICES must be a list such as "0,1,2"; the runtime itself only shows no device, or some of them, otherwise.
+inline status check_visible_devices() {
+  const char* text = std::getenv("ASCEND_RT_VISIBLE_DEVICES");
+  if (!text) return {};
+  const std::string_view list{text};
+  const auto wrong = [&](std::string problem) {
+    return error{.kind = error_kind::invalid_input,
+                 .where = "npu",
+                 .subject = "ASCEND_RT_VISIBLE_DEVICES",
+                 .problem = std::move(problem),
+                 .remedy = "unset it, or list device numbers such as 0,1"};
+  };
+  if (list.find_first_not_of(' ') == std::string_view::npos) return wrong("is empty, which hides every device");
+  std::vector<std::string_view> seen;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    std::size_t end = list.find(',', begin);
+    if (end == std::string_view::npos) end = list.size();
+    const std::string_view id = list.substr(begin, end - begin);
+    if (id.empty() || id.size() > 4 || id.find_first_not_of("0123456789") != std::string_view::npos)
+      return wrong("'" + std::string{list} + "' is not a list of device numbers");
+    for (std::string_view other : seen)
+      if (other == id) return wrong("'" + std::string{list} + "' names device " + std::string{id} + " twice");
+    seen.push_back(id);
+    begin = end + 1;
+  }
+  return {};
+}
+
+}  // namespace loading
+
+QLIB_INLINE library::library(library&& other) noexcept
+    : api_{other.api_},
+      files_{std::move(other.files_)},
+      soc_{std::move(other.soc_)},
+      device_count_{other.device_count_},
+      initialized_{std::exchange(other.initialized_, false)},
+      shared_{other.shared_} {}
+
+QLIB_INLINE result<library> library::open(const library_options& options) {
+  std::string directory = options.directory;
+  if (const char* asked = std::getenv("QLIB_ACL_LIB_DIR"); directory.empty() && asked) directory = asked;
+  library self;
+  if (status s = loading::check_visible_devices(); !s) return std::move(s).error();
+  if (status s = self.load_runtime(directory); !s) return std::move(s).error();
+  if (status s = self.load_ops(directory); !s) return std::move(s).error();
+  if (status s = self.initialize(); !s) return std::move(s).error();
+  return self;
+}
+
+QLIB_INLINE status library::load_runtime(const std::string& directory) {
+  std::string reasons;
+  for (const char* soname : {"libacl_rt.so", "libascendcl.so"}) {
+    loading::opened runtime = loading::open(directory, soname);
+    if (!runtime.handle) {
+      if (runtime.reason.find("libascend_hal") != std::string::npos) return loading::no_driver(runtime.reason);
+      reasons += (reasons.empty() ? "" : "; ") + runtime.reason;
+      continue;
+    }
+    files_.emplace_back(soname);
+    // aclInit alone at first: a stub library has all functions, and says in each that it is one.
+    loading::resolve(runtime.handle, "aclInit", api_.aclInit);
+#define QLIB_ACL_RESOLVE(type, name, parameters) loading::resolve(runtime.handle, #name, api_.name);
+    QLIB_ACL_REQUIRED(QLIB_ACL_RESOLVE)
+    QLIB_ACL_OPTIONAL(QLIB_ACL_RESOLVE)
+#undef QLIB_ACL_RESOLVE
+    return {};
+  }
+  return loading::unusable("no CANN: " + reasons, directory.empty() ? "install CANN and source its set_env.sh, or use --device cpu"
+                                                                    : "check the folder (QLIB_ACL_LIB_DIR), or use --device cpu");
+}
+
+QLIB_INLINE status library::load_ops(const std::string& directory) {
+  const auto complete = [&] {
+#define QLIB_ACL_RESOLVE(type, name, parameters) \
+  if (!api_.name) return false;
+    QLIB_ACL_OPS(QLIB_ACL_RESOLVE)
+#undef QLIB_ACL_RESOLVE
+    return true;
+  };
+  const auto load = [&](const std::string& from, const char* soname) {
+    void* const handle = loading::open(from, soname).handle;
+    if (!handle) return;
+    files_.emplace_back(soname);
+#define QLIB_ACL_RESOLVE(type, name, parameters) loading::resolve(handle, #name, api_.name);
+    QLIB_ACL_REQUIRED(QLIB_ACL_RESOLVE)
+    QLIB_ACL_OPTIONAL(QLIB_ACL_RESOLVE)
+#undef QLIB_ACL_RESOLVE
+#define QLIB_ACL_RESOLVE(type, name, parameters)                                                     \
+  if (!api_.name) {                                                                                  \
+    loading::resolve(handle, #name "GetWorkspaceSize", api_.name##GetWorkspaceSize);                 \
+    if (api_.name##GetWorkspaceSize) loading::resolve(handle, #name, api_.name);                     \
+    if (!api_.name) api_.name##GetWorkspaceSize = nullptr; /* both phases of one library, or none */ \
+  }
+    QLIB_ACL_OPS(QLIB_ACL_RESOLVE)
+#undef QLIB_ACL_RESOLVE
+  };
+  load(directory, "libnnopbase.so");
+  load(directory, "libopapi_nn.so");
+  load(directory, "libopapi_math.so");
+  std::string folder = directory;
+  if (const char* home = std::getenv("ASCEND_HOME_PATH"); folder.empty() && home) folder = std::string{home} + "/lib64";
+  for (const std::string& name : loading::split_op_libraries(folder))
+    if (!complete()) load(folder, name.c_str());
+  for (const char* older : {"libopapi.so", "libaclnn_ops_infer.so", "libaclnn_math.so"})
+    if (!complete()) load(directory, older);
+  return {};
+}
+
+QLIB_INLINE status library::initialize() {
+  if (!api_.aclInit)
+    return loading::unusable(files_.front() + " has no aclInit", "it is not a CANN runtime: check LD_LIBRARY_PATH and QLIB_ACL_LIB_DIR");
+  const std::int32_t code = api_.aclInit(nullptr);
+  const failure failed = check(code, "aclInit");
+  if (code == error_stub)
+    return loading::unusable(files_.front() + " is a stub library, for linking only (aclInit returned 100039)",
+                             "put the folder of the real libraries before the stubs' in LD_LIBRARY_PATH");
+  shared_ = code == error_repeat_initialize;
+  if (failed && !shared_) return loading::no_driver(failed.line());
+  initialized_ = true;
+  const auto stop = [&](error e) -> status {
+    static_cast<void>(shutdown());
+    return e;
+  };
+#define QLIB_ACL_PRESENT(type, name, parameters) \
+  if (!api_.name)                                \
+    return stop(loading::unusable("the function " #name " is missing in the CANN libraries", "update CANN (8.0 or later), or use --device cpu"));
+  QLIB_ACL_REQUIRED(QLIB_ACL_PRESENT)
+#undef QLIB_ACL_PRESENT
+  std::uint32_t count = 0;
+  if (const failure f = check(api_.aclrtGetDeviceCount(&count), "aclrtGetDeviceCount"); f && f.kind != failure_class::not_available)
+    return stop(loading::no_driver(f.line()));
+  device_count_ = static_cast<int>(count);
+  if (device_count_ == 0)
+    return stop(loading::unusable("CANN and its driver work, but there is no device", "check npu-smi info and ASCEND_RT_VISIBLE_DEVICES"));
+  if (const char* name = api_.aclrtGetSocName()) soc_ = name;
+  return {};
+}
+
+QLIB_INLINE failure library::check(std::int32_t code, const char* function) const {
+  if (code == 0) return {};
+  failure f{.kind = class_of(code), .code = code, .text = function};
+  // A stub returns its error code for every function: from this one it would not be a pointer.
+  const char* message = api_.aclGetRecentErrMsg && code != error_stub ? api_.aclGetRecentErrMsg() : nullptr;
+  if (message && *message) {
+    f.text += ": ";
+    for (; *message; ++message) f.text += *message == '\n' || *message == '\r' ? ' ' : *message;
+  }
+  return f;
+}
+
+QLIB_INLINE std::vector<std::string_view> library::missing_ops() const {
+  std::vector<std::string_view> names;
+#define QLIB_ACL_LIST(type, name, parameters) \
+  if (!api_.name) names.push_back(#name);
+  QLIB_ACL_OPS(QLIB_ACL_LIST)
+#undef QLIB_ACL_LIST
+  return names;
+}
+
+QLIB_INLINE std::string library::version(const char* package) const {
+  if (!api_.aclsysGetVersionStr) return {};
+  std::string name = package;
+  char text[128] = {};
+  if (api_.aclsysGetVersionStr(name.data(), text) != 0) return {};
+  text[sizeof text - 1] = 0;
+  return text;
+}
+
+QLIB_INLINE status library::check_devices(const std::vector<int>& ids) const {
+  const std::string visible = device_count_ == 1 ? "1 device" : std::to_string(device_count_) + " devices";
+  const auto wrong = [](std::string problem, std::string remedy) {
+    return error{.kind = error_kind::invalid_input, .where = "npu", .subject = {}, .problem = std::move(problem), .remedy = std::move(remedy)};
+  };
+  const std::string choices = device_count_ == 1 ? "0" : "0 to " + std::to_string(device_count_ - 1);
+  if (ids.size() > static_cast<std::size_t>(device_count_))
+    return wrong(std::to_string(ids.size()) + " devices asked for, " + visible + " visible to this process",
+                 "name fewer (" + choices + "), or check ASCEND_RT_VISIBLE_DEVICES");
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= device_count_)
+      return wrong("no device " + std::to_string(ids[i]) + ": " + visible + " visible to this process",
+                   "choose from " + choices + ", or check ASCEND_RT_VISIBLE_DEVICES");
+    for (std::size_t j = 0; j < i; ++j)
+      if (ids[i] == ids[j]) return wrong("device " + std::to_string(ids[i]) + " is named twice", "name each device once");
+  }
+  return {};
+}
+
+QLIB_INLINE status library::shutdown() {
+  if (!std::exchange(initialized_, false)) return {};
+  const char* function = "aclFinalizeReference";
+  std::int32_t code = 0;
+  if (api_.aclFinalizeReference) {
+    code = api_.aclFinalizeReference(nullptr);
+  } else if (!shared_ && api_.aclFinalize) {  // aclFinalize ends everybody's initialization: only ours may be ended so
+    function = "aclFinalize";
+    code = api_.aclFinalize();
+  }
+  if (const failure f = check(code, function)) return f.as_error("npu");
+  return {};
+}
+
+}  // namespace qlib::inline v0::ascend
