@@ -19,7 +19,8 @@
 
 namespace qlib::inline v0 {
 
-/// Everything that a recipe can name: a name, and options that describe themselves.
+/// Everything that a recipe can name: a name, and options that describe themselves. One whose options can be out of range has
+/// `static std::optional<std::string> check(const options&)`, the text of what is wrong; a recipe is then refused when it is planned.
 template <class P>
 concept Policy = std::constructible_from<P, typename P::options> && requires {
   { P::name } -> std::convertible_to<std::string_view>;

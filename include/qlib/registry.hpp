@@ -14,10 +14,16 @@
 #include <qlib/packer/int8.hpp>
 #include <qlib/packer/pack_quantized.hpp>
 #include <qlib/rounder/rtn.hpp>
+#include <qlib/suppressor/awq.hpp>
+#include <qlib/suppressor/cbq_mask.hpp>
+#include <qlib/suppressor/flex_awq_ssz.hpp>
+#include <qlib/suppressor/flex_smooth.hpp>
 #include <qlib/suppressor/iterative_smooth.hpp>
 #include <qlib/suppressor/kv_smooth.hpp>
 #include <qlib/suppressor/none.hpp>
+#include <qlib/suppressor/outlier_suppression_lite.hpp>
 #include <qlib/suppressor/smooth_quant.hpp>
+#include <qlib/suppressor/threshold_smooth.hpp>
 
 #include <optional>
 #include <string_view>
@@ -45,7 +51,8 @@ struct type_list {
 namespace registry {
 using observers = type_list<minmax_observer, moving_average_observer, histogram_observer, percentile_observer, mse_observer, recall_window_observer,
                             auto_mixed_observer>;
-using suppressors = type_list<no_suppressor, smooth_quant, iterative_smooth, kv_smooth>;
+using suppressors = type_list<no_suppressor, smooth_quant, threshold_smooth, awq, iterative_smooth, cbq_mask, flex_smooth, flex_awq_ssz,
+                              outlier_suppression_lite, kv_smooth>;
 using rounders = type_list<rtn_rounder>;
 using packers = type_list<int8_packer, int4_rows_packer, int4_columns_packer, pack_quantized_packer, fp8_packer>;
 }  // namespace registry

@@ -24,9 +24,13 @@ struct statistics_view {
   std::span<const float> column_absmax = {};                ///< [in_features]
   std::span<const float> column_min = {}, column_max = {};  ///< [in_features]
   std::span<const float> column_mean = {};                  ///< [in_features]: mean |x|
-  /// The largest, over the samples, standard deviation of all values of a sample after (min + max) / 2 was subtracted from each channel.
+  /// [2 samples, in_features]: of sample i the smallest values in row 2 i, the largest in row 2 i + 1.
+  matrix_view<const float> sample_ranges = {};
+  /// The largest, over the samples, standard deviation of all values of a sample after (min + max) / 2 of what was seen until then was
+  /// subtracted from each channel.
   float deviation = 0;
   matrix_view<const float> inputs = {};  ///< [rows, in_features]: tokens spread over the samples, in order
+  std::size_t first_inputs = 0;          ///< how many rows of `inputs` are the first sample's
   matrix_view<const float> gram = {};    ///< [in_features, in_features], symmetric
   std::size_t tokens = 0;
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -53,6 +54,7 @@ class channel_statistics {
     if (includes(what_, needs::inputs))
       for (std::size_t r = 0; r < x.rows() && kept_.size() < most_inputs_ * channels_; ++r)
         if ((tokens_ + r) % token_step_ == 0) kept_.insert(kept_.end(), x.row(r), x.row(r) + channels_);
+    if (tokens_ == 0 && channels_ > 0) first_kept_ = kept_.size() / channels_;
     tokens_ += x.rows();
   }
 
@@ -68,12 +70,13 @@ class channel_statistics {
     sample_tokens_.insert(sample_tokens_.end(), later.sample_tokens_.begin(), later.sample_tokens_.end());
     const std::size_t room = most_inputs_ * channels_ - std::min(kept_.size(), most_inputs_ * channels_);
     kept_.insert(kept_.end(), later.kept_.begin(), later.kept_.begin() + static_cast<std::ptrdiff_t>(std::min(room, later.kept_.size())));
+    if (tokens_ == 0) first_kept_ = later.first_kept_;
     tokens_ += later.tokens_;
   }
 
   /// The input as it is after its channels were divided: owns what statistics_view points to.
   struct divided {
-    std::vector<float> absmax, low, high, mean, inputs;
+    std::vector<float> absmax, low, high, mean, sample_ranges, inputs;
     statistics_view view;
   };
 
@@ -93,14 +96,18 @@ class channel_statistics {
     for (std::size_t c = 0; c < out.mean.size(); ++c)
       out.mean[c] = static_cast<float>(sum_magnitude_[c] / static_cast<double>(std::max<std::size_t>(1, tokens_)) / static_cast<double>(by(c)));
     out.inputs = kept_;
+    out.sample_ranges = extremes_;
     if (!scale.empty())
-      for (std::size_t i = 0; i < out.inputs.size(); ++i) out.inputs[i] /= scale[i % channels_];
+      for (std::vector<float>* rows : {&out.inputs, &out.sample_ranges})
+        for (std::size_t i = 0; i < rows->size(); ++i) (*rows)[i] /= scale[i % channels_];
     out.view = {.column_absmax = out.absmax,
                 .column_min = out.low,
                 .column_max = out.high,
                 .column_mean = out.mean,
-                .deviation = deviation(out.low, out.high, scale),
+                .sample_ranges = {out.sample_ranges.data(), channels_ ? out.sample_ranges.size() / channels_ : 0, channels_},
+                .deviation = deviation(scale),
                 .inputs = {out.inputs.data(), channels_ ? out.inputs.size() / channels_ : 0, channels_},
+                .first_inputs = first_kept_,
                 .gram = {},
                 .tokens = tokens_};
     return out;
@@ -122,14 +129,19 @@ class channel_statistics {
     sample_tokens_.push_back(x.rows());
   }
 
-  /// Sample by sample: the (unbiased) standard deviation of (x / scale - middle) over all tokens and channels.
-  float deviation(std::span<const float> low, std::span<const float> high, std::span<const float> scale) const {
+  /// Sample by sample: the (unbiased) standard deviation of (x / scale - middle) over all tokens and channels, with the middles of what was seen
+  /// until then.
+  float deviation(std::span<const float> scale) const {
     double largest = 0;
+    std::vector<float> low(channels_, std::numeric_limits<float>::infinity()), high(channels_, -std::numeric_limits<float>::infinity());
     for (std::size_t s = 0; s < sample_tokens_.size(); ++s) {
       const double *sum = moments_.data() + 2 * channels_ * s, *square = sum + channels_, n = static_cast<double>(sample_tokens_[s]);
+      const float* seen = extremes_.data() + 2 * channels_ * s;
       double first = 0, second = 0;
       for (std::size_t c = 0; c < channels_; ++c) {
-        const double by = scale.empty() ? 1.0 : scale[c], middle = (static_cast<double>(low[c]) + high[c]) / 2, total = sum[c] / by;
+        low[c] = std::min(low[c], seen[c]);
+        high[c] = std::max(high[c], seen[channels_ + c]);
+        const double by = scale.empty() ? 1.0 : scale[c], middle = (static_cast<double>(low[c]) + high[c]) / 2 / by, total = sum[c] / by;
         first += total - n * middle;
         second += square[c] / (by * by) - 2 * middle * total + n * middle * middle;
       }
@@ -141,7 +153,7 @@ class channel_statistics {
 
   std::size_t channels_ = 0;
   needs what_ = needs::nothing;
-  std::size_t most_inputs_ = 0, token_step_ = 1, tokens_ = 0;
+  std::size_t most_inputs_ = 0, token_step_ = 1, tokens_ = 0, first_kept_ = 0;
   std::vector<float> low_, high_, extremes_, kept_;
   std::vector<double> sum_magnitude_, moments_;  // moments: of each sample the sums, then the sums of squares
   std::vector<std::size_t> sample_tokens_;

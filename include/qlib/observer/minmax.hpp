@@ -60,6 +60,7 @@ struct minmax_observer {
   }
 
   std::span<const range> ranges() const { return ranges_; }
+  bool running() const { return options_.running; }
 
  private:
   struct extremes_sum {

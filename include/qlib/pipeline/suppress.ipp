@@ -24,6 +24,12 @@ inline registry::suppressors::any suppressor_of(const planned_suppression& p) {
 
 inline channel_map map_of(const subgraph& g) { return {g.repeats, g.repeat_width}; }
 
+/// Whether an observer's range is the mean of its samples' extremes (minmax_options::running).
+inline bool averages_samples(const policy_choice& observer) {
+  const auto chosen = make_policy<registry::observers>(observer, {}, "observer");
+  return chosen && std::holds_alternative<minmax_observer>(*chosen) && !std::get<minmax_observer>(*chosen).running();
+}
+
 /// Where the outputs of a value projection are an operand of attention.
 inline std::string value_operand(const subgraph& g) { return g.source.substr(0, g.source.rfind('.')) + ".value"; }
 
@@ -292,6 +298,7 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
       if (const auto at = items_.find(module); at != items_.end()) {
         group.weight_spec = plan_.items[at->second].encoding->spec;
         group.input_spec = plan_.items[at->second].input;
+        if (const auto operand = plan_.items[at->second].operand) group.mean_ranges = detail::averages_samples(plan_.operands[*operand].observer);
         break;
       }
     transform t = std::visit([&](const auto& policy) { return policy.solve(group, x.view); }, detail::suppressor_of(p));

@@ -52,7 +52,7 @@ QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view n
   };
   static constexpr std::array<known, 9> methods{{{"m1", "smooth_quant", true},
                                                  {"m2", "threshold_smooth", true},
-                                                 {"m3", "awq", false},
+                                                 {"m3", "awq", true},
                                                  {"m4", "iter_smooth", false},
                                                  {"m5", "cbq_mask", true},
                                                  {"m6", "flex_smooth_quant", false},
@@ -66,6 +66,8 @@ QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view n
     suppression_stage s;
     s.name = s.where = "--anti_method " + std::string{name};
     s.suppressor = {std::string{k.suppressor}, {}};
+    if (!by_letter && lower == "smooth_quant") s.suppressor.options = {{"alpha", "auto"}};
+    if (by_letter && lower == "m6") s.suppressor.options = {{"group_method", "max"}, {"own_specs", "true"}};
     s.ov = s.up_down = !(by_letter && k.norms_alone);
     if (k.suppressor == "kv_smooth") {
       s.norm_linear = s.ov = s.up_down = false;

@@ -15,8 +15,18 @@ namespace qlib::inline v0 {
 namespace detail {
 
 template <class T>
+inline constexpr bool is_optional = false;
+template <class T>
+inline constexpr bool is_optional<std::optional<T>> = true;
+
+/// An optional's own words for "none": auto, none, null.
+template <class T>
 std::optional<T> value_of(std::string_view text) {
-  if constexpr (std::is_same_v<T, bool>) {
+  if constexpr (is_optional<T>) {
+    if (text == "auto" || text == "none" || text == "None" || text == "null") return T{};
+    if (auto value = value_of<typename T::value_type>(text)) return T{*value};
+    return std::nullopt;
+  } else if constexpr (std::is_same_v<T, bool>) {
     if (text == "true" || text == "True" || text == "1") return true;
     if (text == "false" || text == "False" || text == "0") return false;
     return std::nullopt;
@@ -61,7 +71,8 @@ std::optional<error> set_options(Options& out, const policy_choice& choice, cons
 
 }  // namespace detail
 
-/// The policy of `List` (registry.hpp) that `choice` names, with its options. `kind` is what errors call it: "observer".
+/// The policy of `List` (registry.hpp) that `choice` names, with its options. `kind` is what errors call it: "observer". Errors: no such policy or
+/// option, a value that is none, and what a policy's own `check(options)` finds.
 template <class List>
 result<typename List::any> make_policy(const policy_choice& choice, const std::string& where, std::string_view kind) {
   auto found = List::find(choice.name);
@@ -76,6 +87,10 @@ result<typename List::any> make_policy(const policy_choice& choice, const std::s
         using P = std::remove_reference_t<decltype(policy)>;
         typename P::options options{};
         bad = detail::set_options(options, choice, where);
+        if constexpr (requires { P::check(options); })
+          if (!bad)
+            if (auto wrong = P::check(options))
+              bad = error{.where = where, .subject = choice.name, .problem = *std::move(wrong), .remedy = "change the option, or leave it out"};
         if (!bad) policy = P{options};
       },
       *found);

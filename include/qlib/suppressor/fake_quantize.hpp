@@ -1,53 +1,82 @@
 #pragma once
 #include <qlib/backend/native.hpp>
+#include <qlib/core/parallel.hpp>
 #include <qlib/core/qparams.hpp>
 #include <qlib/core/view.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace qlib::inline v0 {
 
-/// Quantizes and dequantizes matrices in place, with the parameters that the values themselves give (round to nearest), strip by strip: a strip
-/// and its codes stay in the L2 cache. Keeps its memory between calls.
+/// Quantizes and dequantizes matrices, with the parameters that the values themselves give (round to nearest), strip by strip: a strip and its
+/// codes stay in the L2 cache. Keeps its memory between calls. The number of threads changes no bit.
 class fake_quantizer {
  public:
-  explicit fake_quantizer(const quant_spec& spec) : spec_{spec} {}
+  explicit fake_quantizer(const quant_spec& spec, std::size_t threads = 1) : spec_{spec}, workers_(std::max<std::size_t>(1, threads)) {}
 
-  /// w: whole tiles. False if a value is NaN or infinite: w is not specified then.
-  bool operator()(matrix_view<float> w) {
+  /// In place. w: whole tiles. False if a value is NaN or infinite: w is not specified then.
+  bool operator()(matrix_view<float> w) { return in_strips(w, {}, w); }
+
+  /// out = dequantize(quantize(w * scale)) / scale, column by column; no scale: out = dequantize(quantize(w)). False as above.
+  bool scaled(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out) { return in_strips(w, scale, out); }
+
+  /// In place, with parameters that are given.
+  void by(matrix_view<float> w, const qparams_view& q) { by(w, q, workers_.front()); }
+
+ private:
+  struct scratch {
+    std::vector<float> scales;
+    std::vector<std::int32_t> zero_points;
+    std::vector<std::int8_t> codes;
+  };
+
+  bool in_strips(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out) {
     const tile shape = resolve(spec_.granularity, w.rows(), w.cols());
     const std::size_t strip_bytes = std::size_t{128} << 10;
     const std::size_t units = std::max<std::size_t>(1, strip_bytes / std::max<std::size_t>(1, shape.rows * w.cols() * sizeof(float)));
-    const std::size_t step = std::min(w.rows(), units * shape.rows);
-    for (std::size_t r = 0; r < w.rows(); r += step) {
-      const auto strip = w.strip(r, std::min(step, w.rows() - r));
-      const grid g = grid_of(shape, strip.rows(), strip.cols());
-      const bool zeros = !spec_.symmetric && spec_.type == number::integer;
-      scales_.resize(g.tiles());
-      zero_points_.resize(zeros ? g.tiles() : 0);
-      if (!backend_.solve_tiles(matrix_view<const float>{strip}, spec_, {g, scales_, zero_points_})) return false;
-      by(strip, {g, scales_, zero_points_});
+    const std::size_t step = std::max<std::size_t>(1, std::min(w.rows(), units * shape.rows));
+    return parallel_for((w.rows() + step - 1) / step, workers_.size(), [&](std::size_t worker, std::size_t task) {
+      const std::size_t first = task * step, rows = std::min(step, w.rows() - first);
+      return strip(w.strip(first, rows), scale, out.strip(first, rows), workers_[worker]);
+    });
+  }
+
+  bool strip(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out, scratch& own) {
+    for (std::size_t r = 0; r < w.rows(); ++r) {
+      const float* from = w.row(r);
+      float* to = out.row(r);
+      if (!scale.empty())
+        for (std::size_t c = 0; c < w.cols(); ++c) to[c] = from[c] * scale[c];
+      else if (from != to) std::copy_n(from, w.cols(), to);
     }
+    const grid g = grid_of(spec_.granularity, w.rows(), w.cols());
+    own.scales.resize(g.tiles());
+    own.zero_points.resize(!spec_.symmetric && spec_.type == number::integer ? g.tiles() : 0);
+    const qparams_view q{g, own.scales, own.zero_points};
+    if (!backend_.solve_tiles(matrix_view<const float>{out}, spec_, q)) return false;
+    by(out, q, own);
+    if (!scale.empty())
+      for (std::size_t r = 0; r < out.rows(); ++r) {
+        float* row = out.row(r);
+        for (std::size_t c = 0; c < out.cols(); ++c) row[c] /= scale[c];
+      }
     return true;
   }
 
-  /// The same with parameters that are given.
-  void by(matrix_view<float> w, const qparams_view& q) {
-    codes_.resize(w.size());
-    const matrix_view<std::int8_t> codes{codes_.data(), w.rows(), w.cols()};
+  void by(matrix_view<float> w, const qparams_view& q, scratch& own) {
+    own.codes.resize(w.size());
+    const matrix_view<std::int8_t> codes{own.codes.data(), w.rows(), w.cols()};
     backend_.quantize(matrix_view<const float>{w}, spec_, as_const(q), codes);
     backend_.dequantize(matrix_view<const std::int8_t>{codes}, spec_, as_const(q), w);
   }
 
- private:
   quant_spec spec_;
   native_backend backend_;
-  std::vector<float> scales_;
-  std::vector<std::int32_t> zero_points_;
-  std::vector<std::int8_t> codes_;
+  std::vector<scratch> workers_;
 };
 
 }  // namespace qlib::inline v0

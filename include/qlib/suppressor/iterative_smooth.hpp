@@ -26,6 +26,11 @@ struct iterative_smooth {
 
   explicit iterative_smooth(options o = {}) : options_{o} {}
 
+  static std::optional<std::string> check(const options& o) {
+    if (!(o.scale_min > 0)) return "scale_min " + std::to_string(o.scale_min) + " is not positive";
+    return outside_unit("alpha", o.alpha);
+  }
+
   bool shifts() const { return !options_.symmetric; }
 
   transform solve(const smoothing_group& group, const statistics_view& stats) const {

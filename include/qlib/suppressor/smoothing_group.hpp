@@ -24,6 +24,7 @@ struct smoothing_group {
   channel_map channels = {};
   std::optional<quant_spec> weight_spec = {};  ///< none: they stay float
   std::optional<quant_spec> input_spec = {};   ///< of [tokens, in_features]; a tile of one row is per token; none: float
+  bool mean_ranges = false;                    ///< a static input's range is the mean of its samples' extremes, not the extremes of all
   bool may_shift = false;                      ///< source and readers can take a bias
   const gemm* products = nullptr;              ///< for policies that search; null: one thread, reproducible
 

@@ -3,9 +3,13 @@
 #include <qlib/config.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -19,6 +23,16 @@ inline std::vector<float> smoothing_scale(std::span<const float> activation, std
     out[c] = activation[c] == 0.0f || !std::isfinite(s) ? 1.0f : static_cast<float>(std::max(s, floor));
   }
   return out;
+}
+
+/// Alphas that searches of SmoothQuant's scale try (Golden Stick's OutlierSuppressionLite).
+inline constexpr std::array<double, 13> migration_strengths{0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0};
+
+/// What is wrong with an exponent that must lie in 0 to 1; a NaN does not.
+inline std::optional<std::string> outside_unit(std::string_view key, std::optional<double> value) {
+  if (!value || (*value >= 0 && *value <= 1)) return std::nullopt;
+  std::string text = std::to_string(*value);
+  return std::string{key} + " " + text.substr(0, text.find_last_not_of('0') + 1) + " is not in 0 to 1";
 }
 
 /// Smallest weight magnitude that enters a scale (msModelSlim, LLM-Compressor).
