@@ -57,6 +57,18 @@ bool work(const ascend_backend& b, const problem& p) {
   return p.ranges_agree(seen) && p.codes_agree(codes) && back.elements == expected.elements;
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool slow_host = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool slow_host = true;
+#else
+constexpr bool slow_host = false;
+#endif
+#else
+constexpr bool slow_host = false;
+#endif
+
 }  // namespace
 
 TEST_CASE("Ascend: a device with little memory gets smaller chunks, and gives the same results") {
@@ -191,7 +203,11 @@ TEST_CASE("Ascend: each call fails once with each class of error, and nothing cr
         if (!releases) CHECK_MESSAGE(f.leaks() == 0, f.report());
         if (f.fired() == 0) break;
       }
-  MESSAGE(runs, " runs: ", survived, " lanes worked, ", lost, " were lost, ", refused, " runs did not begin");
+  // Of each kind there must be some, or the loop tests nothing: 2298 runs when it was written.
+  CHECK(runs > 2000);
+  CHECK(survived > 1000);
+  CHECK(lost > 100);
+  CHECK(refused > 10);
 }
 
 TEST_CASE("Ascend: lanes of several devices work at once, each on its thread, and give what one lane gives") {
@@ -230,16 +246,16 @@ TEST_CASE("Ascend: lanes of several devices work at once, each on its thread, an
   }
 }
 
-TEST_CASE("Ascend: three lanes overlap copies with ops: the time is that of the ops, which take longest here") {
+TEST_CASE("Ascend: three lanes overlap copies with ops: the time is that of the ops, which take longest here" * doctest::skip(slow_host)) {
   constexpr std::size_t tasks = 40;
   const problem p{256, 1024};
   fake f;
   session s{f, {0}, 3};
   for (const ascend_backend& lane : s.lanes) REQUIRE(work(lane, p));  // buffers are there, ops are tested
-  f.set("COPY_NS_PER_KIB", "10000");
-  f.set("COMPUTE_NS_PER_KIB", "10000");
+  f.set("COPY_NS_PER_KIB", "20000");
+  f.set("COMPUTE_NS_PER_KIB", "20000");
   // Of the views of AscendQuantV3: 1 MiB of values, 256 KiB of codes, 1 KiB of scales.
-  const double ops = tasks * (1024 + 256 + 1) * 10e-6;
+  const double ops = tasks * (1024 + 256 + 1) * 20e-6;
   double best = 1e9;
   for (int attempt = 0; attempt < 3 && best > 1.15 * ops; ++attempt) {  // other work on this machine may take its cores meanwhile
     const auto begin = std::chrono::steady_clock::now();
@@ -250,7 +266,6 @@ TEST_CASE("Ascend: three lanes overlap copies with ops: the time is that of the 
     });
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
-  MESSAGE(best, " s, of which the ops need ", ops);
   CHECK(best > 0.95 * ops);
   CHECK(best <= 1.15 * ops);
 }

@@ -34,13 +34,13 @@ class fake {
     reset();
   }
 
-  void set(const char* key, const std::string& value) { REQUIRE(call<int(const char*, const char*)>("configure")(key, value.c_str()) == 0); }
-  void unset(const char* key) { REQUIRE(call<int(const char*, const char*)>("configure")(key, nullptr) == 0); }
-  std::string report() const { return call<const char*()>("report")(); }
-  std::uint64_t violations() const { return call<std::uint64_t()>("violations")(); }
-  std::uint64_t leaks() const { return call<std::uint64_t()>("leaks")(); }
-  std::uint64_t fired() const { return call<std::uint64_t()>("fired")(); }
-  std::uint64_t calls(const char* function) const { return call<std::uint64_t(const char*)>("calls")(function); }
+  void set(const char* key, const std::string& value) { REQUIRE(call<decltype(qlib_fake_acl_configure)>("configure")(key, value.c_str()) == 0); }
+  void unset(const char* key) { REQUIRE(call<decltype(qlib_fake_acl_configure)>("configure")(key, nullptr) == 0); }
+  std::string report() const { return call<decltype(qlib_fake_acl_report)>("report")(); }
+  std::uint64_t violations() const { return call<decltype(qlib_fake_acl_violations)>("violations")(); }
+  std::uint64_t leaks() const { return call<decltype(qlib_fake_acl_leaks)>("leaks")(); }
+  std::uint64_t fired() const { return call<decltype(qlib_fake_acl_fired)>("fired")(); }
+  std::uint64_t calls(const char* function) const { return call<decltype(qlib_fake_acl_calls)>("calls")(function); }
   /// The test itself judges what is left.
   void allow_leftovers() { strict_ = false; }
 
@@ -60,7 +60,7 @@ class fake {
     REQUIRE(static_cast<bool>(f));
     return f;
   }
-  void reset() { call<void()>("reset")(); }
+  void reset() { call<decltype(qlib_fake_acl_reset)>("reset")(); }
 
   void* control_ = nullptr;
   bool strict_ = true;

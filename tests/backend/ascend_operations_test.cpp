@@ -190,8 +190,6 @@ TEST_CASE_TEMPLATE("Ascend: codes are within one of the scalar ones, and few dif
     INFO(std::string{chip});
     CHECK(different <= bounds.mismatches(bounds.static_rate, all));
     CHECK(different_at_ties <= bounds.mismatches(bounds.static_rate, all_at_ties) + tie_tiles);
-    MESSAGE(std::string{chip}, ": ", different, " of ", all, " codes differ, with ties ", different_at_ties, " of ", all_at_ties, "; ",
-            s->paths().front());
     CHECK(s->finish());
     CHECK(s.lines.empty());
   }
@@ -293,7 +291,6 @@ TEST_CASE_TEMPLATE("Ascend: tokens are quantized by their own extremes within th
       all += rows * cols;
     }
     CHECK(different <= bounds.mismatches(bounds.dynamic_rate, all));
-    MESSAGE(std::string{chip}, ": ", different, " of ", all, " codes differ; ", s->paths().front());
     CHECK(s.lines.empty());
   }
 }
@@ -352,7 +349,6 @@ TEST_CASE_TEMPLATE("Ascend: weight-only products are within the rounding of 16-b
               REQUIRE(std::fabs(found.view()(r, c) - sum) <= static_cast<double>(ascend::weight_only_relative(used)) * size);
             }
         }
-    MESSAGE(std::string{chip}, ": ", s->paths().front());
     CHECK(s.lines.empty());
   }
 }

@@ -217,6 +217,19 @@ TEST_CASE("a device is reset with its last thread; what is left is a violation")
   CHECK(reset_device(0) == 107001);
 }
 
+TEST_CASE("a thread that sets its device again after a reset holds it again") {
+  fake_reset();
+  CHECK(init(nullptr) == 0);
+  std::thread([] { set_device(0); }).join();  // holds it for good
+  for (int i = 0; i < 2; ++i) {
+    CHECK(set_device(0) == 0);
+    CHECK(reset_device(0) == 0);
+  }
+  CHECK(reset_device(0) == 0);  // the other thread's
+  CHECK(reset_device(0) == 107001);
+  fake_reset();
+}
+
 TEST_CASE("the SoC's properties come from its name") {
   const auto value_on = [](const char* soc, int attribute) {
     session s(soc);
@@ -229,6 +242,7 @@ TEST_CASE("the SoC's properties come from its name") {
   CHECK(value_on("Ascend910B", 601) == 1001);
   CHECK(value_on("Ascend910_9391", 201) == 48);
   CHECK(value_on("Ascend910B4", 204) == 196608);
+  CHECK(value_on("Ascend910B0", 601) == -207000);
   CHECK(value_on("AscendSomethingNew", 601) == -207000);
   session s("Ascend310P3");
   int32_t has = -1;
@@ -314,7 +328,7 @@ TEST_CASE("a violation aborts if it is asked to, and the report goes to a file a
   const int status = in_child([] { device_free(nullptr); });
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGABRT);
-  const std::string file = "/tmp/fake_acl_report." + std::to_string(::getpid());
+  const std::string file = std::string(QLIB_FAKE_ACL_DIR) + "/report." + std::to_string(::getpid());
   CHECK(fake_configure("ABORT", nullptr) == 0);
   CHECK(fake_configure("REPORT", file.c_str()) == 0);
   CHECK(in_child([] { device_free(nullptr); }) == 0);

@@ -56,7 +56,6 @@ int execute(world& w, lock_t& lock, stream& s, task& t) {
 }
 
 void keep_error(stream& s, const task& t, int result) {
-  if (s.stops && s.error != 0) return;
   s.error = result;
   s.error_text = t.function + " failed on the device with " + std::to_string(result);
   if (s.stops && s.owner->stopped_by == 0) s.owner->stopped_by = result;

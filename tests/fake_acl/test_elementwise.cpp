@@ -66,13 +66,14 @@ TEST_CASE("Cast: towards zero, NaN to 0, saturating; int32 to int8 wraps, and on
   CHECK(w == std::vector<int32_t>{1, -1, 0, 2147483647});
   CHECK(cast.run(s.stream, a.tensor, I8, words.tensor) == 161002);
 
-  array codes(std::vector<int32_t>{-128, 127, 128, 1919, -2047, 4097, 3001, 0}, I32, {8});
+  array codes(std::vector<int32_t>{-128, 127, 128, 1919, -2047, 4097, 3001, -2049}, I32, {8});
   array bytes = empty<int8_t>(I8, {8}, 32);
   CHECK(cast.run(s.stream, codes.tensor, I8, bytes.tensor) == 0);
   auto q = bytes.read<int8_t>();
   CHECK(std::vector<int8_t>(q.begin(), q.begin() + 5) == std::vector<int8_t>{-128, 127, -128, 127, 1});  // modulo 256
   CHECK(q[5] == 0);    // 4097 is 4096 in fp16, where 1 would be right
   CHECK(q[6] == -72);  // 3001 -> 3000 in fp16, where -71 would be right
+  CHECK(q[7] == 0);    // -2049 -> -2048 in fp16, where -1 would be right
 }
 
 TEST_CASE("bf16 rounds half to even and is not on 310P") {

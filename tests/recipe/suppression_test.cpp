@@ -98,7 +98,7 @@ TEST_CASE("without mappings SmoothQuantModifier rescales norms, and AWQModifier 
   CHECK(r.suppression[0].targets.empty());
   CHECK(r.suppression[1].ov);
   CHECK(r.suppression[1].up_down);
-  CHECK(r.suppression[1].suppressor == policy_choice{"awq", {{"duo_scaling", "both"}, {"n_grid", "10"}}});
+  CHECK(r.suppression[1].suppressor == policy_choice{"awq", {{"duo_scaling", "both"}, {"inclusive", "true"}, {"n_grid", "10"}}});
 }
 
 TEST_CASE("mappings of AWQModifier are maps or pairs, whichever side comes first") {

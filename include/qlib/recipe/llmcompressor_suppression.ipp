@@ -92,9 +92,10 @@ inline void read_awq(const yaml_reader& in, const yaml_field& map, recipe& out) 
   in.only_keys(map, llmcompressor::awq_keys);
   suppression_stage s = suppression_of(in, map, map, "awq");
   s.ov = s.up_down = true;
+  std::string duo_scaling = "true";
   if (const auto f = in.get_set(map, "duo_scaling"))
-    if (const auto text = in.text(*f))
-      s.suppressor.options.emplace_back("duo_scaling", *text == "True" ? "true" : *text == "False" ? "false" : *text);
+    if (const auto text = in.text(*f)) duo_scaling = *text == "True" ? "true" : *text == "False" ? "false" : *text;
+  s.suppressor.options = {{"duo_scaling", duo_scaling}, {"inclusive", "true"}};
   if (const auto f = in.get_set(map, "n_grid"))
     if (const auto n = in.integer(*f, 1, 10000)) s.suppressor.options.emplace_back("n_grid", std::to_string(*n));
   if (const auto f = in.get_set(map, "offload_device")) (void)in.text(*f);

@@ -58,6 +58,8 @@ class library {
   status load_runtime(const std::string& directory);
   status load_ops(const std::string& directory);
   status initialize();
+  /// Fills what is null yet in the table.
+  void resolve(void* handle);
 
   functions api_;
   std::vector<std::string> files_;

@@ -35,11 +35,6 @@ inline error no_driver(const std::string& reason) {
                   "install the Ascend driver and firmware (npu-smi info must list the device), or pass the device and driver into the container");
 }
 
-template <class Function>
-void resolve(void* handle, const char* name, Function& function) {
-  if (handle && !function) function = reinterpret_cast<Function>(::dlsym(handle, name));
-}
-
 /// Other files than those with a name of their own: libopapi_*.so, sorted.
 inline std::vector<std::string> split_op_libraries(const std::string& directory) {
   std::vector<std::string> found;
@@ -115,52 +110,44 @@ QLIB_INLINE status library::load_runtime(const std::string& directory) {
       continue;
     }
     files_.emplace_back(soname);
-    // aclInit alone at first: a stub library has all functions, and says in each that it is one.
-    loading::resolve(runtime.handle, "aclInit", api_.aclInit);
-#define QLIB_ACL_RESOLVE(type, name, parameters) loading::resolve(runtime.handle, #name, api_.name);
-    QLIB_ACL_REQUIRED(QLIB_ACL_RESOLVE)
-    QLIB_ACL_OPTIONAL(QLIB_ACL_RESOLVE)
-#undef QLIB_ACL_RESOLVE
+    resolve(runtime.handle);
     return {};
   }
   return loading::unusable("no CANN: " + reasons, directory.empty() ? "install CANN and source its set_env.sh, or use --device cpu"
                                                                     : "check the folder (QLIB_ACL_LIB_DIR), or use --device cpu");
 }
 
-QLIB_INLINE status library::load_ops(const std::string& directory) {
-  const auto complete = [&] {
+QLIB_INLINE void library::resolve(void* handle) {
 #define QLIB_ACL_RESOLVE(type, name, parameters) \
-  if (!api_.name) return false;
-    QLIB_ACL_OPS(QLIB_ACL_RESOLVE)
+  if (!api_.name) api_.name = reinterpret_cast<decltype(api_.name)>(::dlsym(handle, #name));
+  QLIB_ACL_REQUIRED(QLIB_ACL_RESOLVE)
+  QLIB_ACL_OPTIONAL(QLIB_ACL_RESOLVE)
 #undef QLIB_ACL_RESOLVE
-    return true;
-  };
+  // Both phases of one library, or none.
+#define QLIB_ACL_RESOLVE(type, name, parameters)                                                                \
+  if (!api_.name) {                                                                                             \
+    void* const plan = ::dlsym(handle, #name "GetWorkspaceSize");                                               \
+    if (plan) api_.name = reinterpret_cast<launch_function>(::dlsym(handle, #name));                            \
+    if (api_.name) api_.name##GetWorkspaceSize = reinterpret_cast<decltype(api_.name##GetWorkspaceSize)>(plan); \
+  }
+  QLIB_ACL_OPS(QLIB_ACL_RESOLVE)
+#undef QLIB_ACL_RESOLVE
+}
+
+QLIB_INLINE status library::load_ops(const std::string& directory) {
   const auto load = [&](const std::string& from, const char* soname) {
     void* const handle = loading::open(from, soname).handle;
     if (!handle) return;
     files_.emplace_back(soname);
-#define QLIB_ACL_RESOLVE(type, name, parameters) loading::resolve(handle, #name, api_.name);
-    QLIB_ACL_REQUIRED(QLIB_ACL_RESOLVE)
-    QLIB_ACL_OPTIONAL(QLIB_ACL_RESOLVE)
-#undef QLIB_ACL_RESOLVE
-#define QLIB_ACL_RESOLVE(type, name, parameters)                                                     \
-  if (!api_.name) {                                                                                  \
-    loading::resolve(handle, #name "GetWorkspaceSize", api_.name##GetWorkspaceSize);                 \
-    if (api_.name##GetWorkspaceSize) loading::resolve(handle, #name, api_.name);                     \
-    if (!api_.name) api_.name##GetWorkspaceSize = nullptr; /* both phases of one library, or none */ \
-  }
-    QLIB_ACL_OPS(QLIB_ACL_RESOLVE)
-#undef QLIB_ACL_RESOLVE
+    resolve(handle);
   };
-  load(directory, "libnnopbase.so");
-  load(directory, "libopapi_nn.so");
-  load(directory, "libopapi_math.so");
+  for (const char* newer : {"libnnopbase.so", "libopapi_nn.so", "libopapi_math.so"}) load(directory, newer);
   std::string folder = directory;
   if (const char* home = std::getenv("ASCEND_HOME_PATH"); folder.empty() && home) folder = std::string{home} + "/lib64";
   for (const std::string& name : loading::split_op_libraries(folder))
-    if (!complete()) load(folder, name.c_str());
+    if (!missing_ops().empty()) load(folder, name.c_str());
   for (const char* older : {"libopapi.so", "libaclnn_ops_infer.so", "libaclnn_math.so"})
-    if (!complete()) load(directory, older);
+    if (!missing_ops().empty()) load(directory, older);
   return {};
 }
 
@@ -179,11 +166,14 @@ QLIB_INLINE status library::initialize() {
     static_cast<void>(shutdown());
     return e;
   };
+  const char* missing = nullptr;
 #define QLIB_ACL_PRESENT(type, name, parameters) \
-  if (!api_.name)                                \
-    return stop(loading::unusable("the function " #name " is missing in the CANN libraries", "update CANN (8.0 or later), or use --device cpu"));
+  if (!missing && !api_.name) missing = #name;
   QLIB_ACL_REQUIRED(QLIB_ACL_PRESENT)
 #undef QLIB_ACL_PRESENT
+  if (missing)
+    return stop(loading::unusable("the function " + std::string{missing} + " is missing in the CANN libraries",
+                                  "update CANN (8.0 or later), or use --device cpu"));
   std::uint32_t count = 0;
   if (const failure f = check(api_.aclrtGetDeviceCount(&count), "aclrtGetDeviceCount"); f && f.kind != failure_class::not_available)
     return stop(loading::no_driver(f.line()));

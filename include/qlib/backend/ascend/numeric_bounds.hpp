@@ -23,7 +23,8 @@ struct numeric_bounds {
 /// Static codes are round(x * (1/s)) where scalar has round(x / s): two roundings more, 2^-23 of at most 128 codes, so that 3e-5 of all values
 /// lie near enough to a tie. Values of few bits lie at ties themselves (half of a tile's largest is code 63.5): one mantissa of the 2^7 that
 /// bf16 has, or the 2^10 of f16. Dynamic codes are as near on A2 (for f16, 6.8e-5 of them measured on the vendor's arithmetic, and one
-/// unit in the last place of the scale); 310P multiplies in f16 and rounds ties away: 1.07e-2, and f16's 2^-10.
+/// unit in the last place of the scale); 310P multiplies in f16 and rounds ties away: 1.07e-2, and f16's 2^-10. How it computes static codes is
+/// not known: the same is allowed.
 constexpr numeric_bounds bounds_of(soc_family family, dtype type) {
   if (family == soc_family::p310 || family == soc_family::train1) return {.static_rate = 2e-2, .dynamic_rate = 2e-2, .scale_relative = 0x1p-10};
   const double rate = type == dtype::bf16 ? 0x1p-7 : type == dtype::f16 ? 0x1p-10 : 1e-4;
