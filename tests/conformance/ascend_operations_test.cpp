@@ -1,6 +1,6 @@
 // Every operation of the Ascend backend against the scalar backend, on the fake of both rounding profiles.
-#include "../conformance/matrices.hpp"
-#include "ascend_fake.hpp"
+#include "../backend/ascend_fake.hpp"
+#include "matrices.hpp"
 
 #include <qlib/backend/ascend/matmul_operation.hpp>
 #include <qlib/backend/ascend/numeric_bounds.hpp>
