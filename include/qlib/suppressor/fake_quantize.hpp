@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -34,6 +35,12 @@ class fake_quantizer {
     return true;
   }
 
+  /// out = what quantization leaves of w behind a scaling of its columns: dequantize(quantize(w * factors)) / factors, in one pass over w
+  /// (scalar_backend::scaled_fake_quantize). factors: [w.cols()], finite and positive, or empty for ones. out: w's shape, beside it. False as above.
+  bool operator()(matrix_view<const float> w, std::span<const float> factors, matrix_view<float> out) const {
+    return scaled(backend_, w, factors, out);
+  }
+
   /// The same with parameters that are given.
   void by(matrix_view<float> w, const qparams_view& q) {
     codes_.resize(w.size());
@@ -43,6 +50,19 @@ class fake_quantizer {
   }
 
  private:
+  template <class B>
+  bool scaled(const B& backend, matrix_view<const float> w, std::span<const float> factors, matrix_view<float> out) const {
+    if constexpr (requires { backend.streaming(); }) {
+      if (out.size() * sizeof(float) > largest_cached) {  // written past the caches, or each line would be read first
+        const bool finite = backend.streaming().scaled_fake_quantize(w, factors, spec_, out);
+        backend.finish_streaming();
+        return finite;
+      }
+    }
+    return backend.scaled_fake_quantize(w, factors, spec_, out);
+  }
+
+  static constexpr std::size_t largest_cached = std::size_t{4} << 20;
   quant_spec spec_;
   native_backend backend_;
   std::vector<float> scales_;
