@@ -35,8 +35,8 @@ concept Element = std::same_as<T, float> || std::same_as<T, bf16> || std::same_a
 template <class B>
 concept Backend = requires(const B& b, matrix_view<const float> f, matrix_view<const bf16> h, matrix_view<const std::int8_t> q,
                            matrix_view<std::int8_t> codes, matrix_view<std::uint8_t> bytes, matrix_view<float> values, std::span<range> ranges,
-                           const_qparams_view params, quant_spec spec, tile t, range limits, std::span<std::uint32_t> counts,
-                           std::span<float> floats) {
+                           const_qparams_view params, quant_spec spec, tile t, range limits, std::span<std::uint32_t> counts, std::span<float> floats,
+                           std::span<const float> factors, qparams_view solved, std::size_t n) {
   { B::name } -> std::convertible_to<std::string_view>;
   b.to_float(h, values);
   b.ranges(f, t, ranges);
@@ -52,6 +52,15 @@ concept Backend = requires(const B& b, matrix_view<const float> f, matrix_view<c
   b.dequantize(q, spec, params, values);
   b.pack_nibbles(q, std::uint8_t{}, bytes);
   b.pack_nibble_rows(q, bytes);
+  b.scale_columns(values, factors);
+  b.scale_rows(values, factors);
+  { b.scaled_quantize(f, factors, spec, solved, codes) } -> std::same_as<bool>;
+  { b.scaled_quantize(h, factors, spec, solved, codes) } -> std::same_as<bool>;
+  { b.scaled_fake_quantize(f, factors, spec, values) } -> std::same_as<bool>;
+  { b.scaled_fake_quantize(h, factors, spec, values) } -> std::same_as<bool>;
+  b.hadamard_rows(values, n);
+  b.hadamard_columns(values, n);
+  b.combine_rows(f, f, values);
 };
 
 namespace detail {
@@ -67,6 +76,13 @@ struct backend_archetype {
   void dequantize(auto&&...) const {}
   void pack_nibbles(auto&&...) const {}
   void pack_nibble_rows(auto&&...) const {}
+  void scale_columns(auto&&...) const {}
+  void scale_rows(auto&&...) const {}
+  bool scaled_quantize(auto&&...) const { return true; }
+  bool scaled_fake_quantize(auto&&...) const { return true; }
+  void hadamard_rows(auto&&...) const {}
+  void hadamard_columns(auto&&...) const {}
+  void combine_rows(auto&&...) const {}
 };
 static_assert(Backend<backend_archetype>);
 }  // namespace detail

@@ -1,7 +1,7 @@
 // Every backend gives the bits of scalar_backend: compared on random and on adversarial data, for the static Highway target of this
 // unit and, with qlib::compiled, for every instruction set that the library has and this CPU runs.
 #include "backends.hpp"
-#include "matrices.hpp"
+#include "loose_matrix.hpp"
 
 #include <qlib/backend/scalar.hpp>
 
@@ -16,39 +16,7 @@ namespace {
 
 using namespace qlib;
 
-using law::for_each_backend, law::narrowed;
-
-/// A matrix whose rows are further apart than its columns need, and start anywhere: `guard` elements lie between.
-template <class T>
-struct loose_matrix {
-  std::size_t rows, cols, guard;
-  std::vector<T> memory;
-
-  loose_matrix(std::size_t r, std::size_t c, std::size_t g = 3, T fill = {}) : rows{r}, cols{c}, guard{g}, memory(g + r * (c + g), fill) {}
-  matrix_view<T> view() { return {memory.data() + guard, rows, cols, cols + guard}; }
-  friend bool operator==(const loose_matrix& a, const loose_matrix& b) {
-    return a.memory.size() == b.memory.size() && std::memcmp(a.memory.data(), b.memory.data(), a.memory.size() * sizeof(T)) == 0;
-  }
-};
-
-enum class data { gaussian, one_sign, zeros, tiny, huge };
-constexpr data all_data[] = {data::gaussian, data::one_sign, data::zeros, data::tiny, data::huge};
-
-template <class T>
-loose_matrix<T> make(std::size_t rows, std::size_t cols, data kind, std::mt19937& random) {
-  loose_matrix<T> m{rows, cols};
-  std::normal_distribution<float> gaussian{0, 0.05f};
-  for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = 0; c < cols; ++c) {
-      float v = gaussian(random);
-      if (kind == data::one_sign) v = (rows + cols) % 2 ? std::fabs(v) + 0.01f : -std::fabs(v) - 0.01f;
-      if (kind == data::zeros) v = random() % 3 == 0 ? -0.0f : random() % 2 == 0 ? 0.0f : std::copysign(0x1p-149f, v);
-      if (kind == data::tiny) v *= 0x1p-130f;
-      if (kind == data::huge) v *= std::is_same_v<T, f16> ? 1e5f : 0x1p127f;
-      m.view()(r, c) = narrowed<T>(v);
-    }
-  return m;
-}
+using law::all_data, law::data, law::for_each_backend, law::loose_matrix, law::make, law::narrowed;
 
 constexpr tile tiles[] = {tile::per_tensor(),   tile::per_channel(),    tile::per_group(32),   tile::per_group(64),
                           tile::per_group(128), tile::per_group(1),     tile::per_group(7),    tile::per_group(16),

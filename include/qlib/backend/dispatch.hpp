@@ -14,8 +14,8 @@
 
 namespace qlib::inline v0 {
 
-/// The kernels that read one element type. The last argument of those that write codes or bytes: they are not read soon, so write them
-/// past the caches.
+/// The kernels that read one element type. The last argument of those that write codes, bytes or floats of them: they are not read soon, so
+/// write them past the caches.
 template <Element T>
 struct element_kernels {
   void (*to_float)(matrix_view<const T>, matrix_view<float>);
@@ -27,6 +27,8 @@ struct element_kernels {
   void (*column_absmax)(matrix_view<const T>, std::span<float>);
   void (*histogram)(matrix_view<const T>, range, std::span<std::uint32_t>);
   std::size_t (*outside)(matrix_view<const T>, range, std::span<float>);
+  bool (*scaled_quantize)(matrix_view<const T>, std::span<const float>, const quant_spec&, qparams_view, matrix_view<std::int8_t>, bool);
+  bool (*scaled_fake_quantize)(matrix_view<const T>, std::span<const float>, const quant_spec&, matrix_view<float>, bool);
 };
 
 /// One instruction set's kernels, as plain function pointers: scalar_backend says what each does.
@@ -40,6 +42,11 @@ struct kernel_table {
   void (*pack_nibbles)(matrix_view<const std::int8_t>, std::uint8_t, matrix_view<std::uint8_t>, bool);
   void (*pack_nibble_rows)(matrix_view<const std::int8_t>, matrix_view<std::uint8_t>, bool);
   void (*finish_streaming)();
+  void (*scale_columns)(matrix_view<float>, std::span<const float>);
+  void (*scale_rows)(matrix_view<float>, std::span<const float>);
+  void (*hadamard_rows)(matrix_view<float>, std::size_t);
+  void (*hadamard_columns)(matrix_view<float>, std::size_t);
+  void (*combine_rows)(matrix_view<const float>, matrix_view<const float>, matrix_view<float>);
 
   template <Element T>
   const element_kernels<T>& of() const {
@@ -122,6 +129,22 @@ struct native_backend : scalar_backend {
   }
   void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
     kernels_->pack_nibble_rows(codes, bytes, streams_);
+  }
+  void scale_columns(matrix_view<float> x, std::span<const float> factors) const { kernels_->scale_columns(x, factors); }
+  void scale_rows(matrix_view<float> x, std::span<const float> factors) const { kernels_->scale_rows(x, factors); }
+  template <Element T>
+  bool scaled_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, qparams_view q,
+                       matrix_view<std::int8_t> codes) const {
+    return kernels_->of<T>().scaled_quantize(x, factors, spec, q, codes, streams_);
+  }
+  template <Element T>
+  bool scaled_fake_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, matrix_view<float> out) const {
+    return kernels_->of<T>().scaled_fake_quantize(x, factors, spec, out, streams_);
+  }
+  void hadamard_rows(matrix_view<float> x, std::size_t block) const { kernels_->hadamard_rows(x, block); }
+  void hadamard_columns(matrix_view<float> x, std::size_t block) const { kernels_->hadamard_columns(x, block); }
+  void combine_rows(matrix_view<const float> signs, matrix_view<const float> x, matrix_view<float> out) const {
+    kernels_->combine_rows(signs, x, out);
   }
 
  private:

@@ -34,11 +34,14 @@ inline constexpr kernel_table kernels {
 #else
   "emulated",
 #endif
-      {to_float<float>,         ranges<float>,        solve_tiles<float>, quantize<float>,
-       quantize_nibbles<float>, column_absmax<float>, histogram<float>,   outside<float>},
-      {to_float<bf16>, ranges<bf16>, solve_tiles<bf16>, quantize<bf16>, quantize_nibbles<bf16>, column_absmax<bf16>, histogram<bf16>, outside<bf16>},
-      {to_float<f16>, ranges<f16>, solve_tiles<f16>, quantize<f16>, quantize_nibbles<f16>, column_absmax<f16>, histogram<f16>, outside<f16>},
-      solve_qparams, dequantize, pack_nibbles, pack_nibble_rows, finish_streaming,
+      {to_float<float>,      ranges<float>,    solve_tiles<float>, quantize<float>,        quantize_nibbles<float>,
+       column_absmax<float>, histogram<float>, outside<float>,     scaled_quantize<float>, scaled_fake_quantize<float>},
+      {to_float<bf16>,      ranges<bf16>,    solve_tiles<bf16>, quantize<bf16>,        quantize_nibbles<bf16>,
+       column_absmax<bf16>, histogram<bf16>, outside<bf16>,     scaled_quantize<bf16>, scaled_fake_quantize<bf16>},
+      {to_float<f16>,      ranges<f16>,    solve_tiles<f16>, quantize<f16>,        quantize_nibbles<f16>,
+       column_absmax<f16>, histogram<f16>, outside<f16>,     scaled_quantize<f16>, scaled_fake_quantize<f16>},
+      solve_qparams, dequantize, pack_nibbles, pack_nibble_rows, finish_streaming, scale_columns, scale_rows, hadamard_rows, hadamard_columns,
+      combine_rows,
 };
 
 }  // namespace HWY_NAMESPACE
@@ -64,7 +67,13 @@ constexpr element_kernels<T> scalar_kernels() {
              matrix_view<std::uint8_t> bytes, bool) { scalar_backend{}.quantize_nibbles(x, spec, q, flip, codes, bytes); },
           [](matrix_view<const T> x, std::span<float> out) { scalar_backend{}.column_absmax(x, out); },
           [](matrix_view<const T> x, range limits, std::span<std::uint32_t> counts) { scalar_backend{}.histogram(x, limits, counts); },
-          [](matrix_view<const T> x, range inner, std::span<float> out) { return scalar_backend{}.outside(x, inner, out); }};
+          [](matrix_view<const T> x, range inner, std::span<float> out) { return scalar_backend{}.outside(x, inner, out); },
+          [](matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes, bool) {
+            return scalar_backend{}.scaled_quantize(x, factors, spec, q, codes);
+          },
+          [](matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, matrix_view<float> out, bool) {
+            return scalar_backend{}.scaled_fake_quantize(x, factors, spec, out);
+          }};
 }
 
 inline constexpr kernel_table scalar_table{
@@ -81,6 +90,11 @@ inline constexpr kernel_table scalar_table{
     },
     [](matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes, bool) { scalar_backend{}.pack_nibble_rows(codes, bytes); },
     [] {},
+    [](matrix_view<float> x, std::span<const float> factors) { scalar_backend{}.scale_columns(x, factors); },
+    [](matrix_view<float> x, std::span<const float> factors) { scalar_backend{}.scale_rows(x, factors); },
+    [](matrix_view<float> x, std::size_t block) { scalar_backend{}.hadamard_rows(x, block); },
+    [](matrix_view<float> x, std::size_t block) { scalar_backend{}.hadamard_columns(x, block); },
+    [](matrix_view<const float> signs, matrix_view<const float> x, matrix_view<float> out) { scalar_backend{}.combine_rows(signs, x, out); },
 };
 
 struct compiled_table {

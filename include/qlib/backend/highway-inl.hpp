@@ -11,6 +11,7 @@
 #endif
 
 #include <qlib/backend/highway_column-inl.hpp>
+#include <qlib/backend/highway_hadamard-inl.hpp>
 #include <qlib/backend/highway_histogram-inl.hpp>
 #include <qlib/backend/highway_lanes-inl.hpp>
 #include <qlib/backend/highway_nibbles-inl.hpp>
@@ -19,5 +20,6 @@
 #include <qlib/backend/highway_qparams-inl.hpp>
 #include <qlib/backend/highway_quantize-inl.hpp>
 #include <qlib/backend/highway_range-inl.hpp>
+#include <qlib/backend/highway_scaled-inl.hpp>
 
 #endif  // toggle

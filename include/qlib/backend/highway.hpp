@@ -70,6 +70,22 @@ struct basic_highway<HWY_STATIC_TARGET> : scalar_backend {
   void pack_nibble_rows(matrix_view<const std::int8_t> codes, matrix_view<std::uint8_t> bytes) const {
     HWY_NAMESPACE::pack_nibble_rows(codes, bytes, streams_);
   }
+  void scale_columns(matrix_view<float> x, std::span<const float> factors) const { HWY_NAMESPACE::scale_columns(x, factors); }
+  void scale_rows(matrix_view<float> x, std::span<const float> factors) const { HWY_NAMESPACE::scale_rows(x, factors); }
+  template <Element T>
+  bool scaled_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, qparams_view q,
+                       matrix_view<std::int8_t> codes) const {
+    return HWY_NAMESPACE::scaled_quantize(x, factors, spec, q, codes, streams_);
+  }
+  template <Element T>
+  bool scaled_fake_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, matrix_view<float> out) const {
+    return HWY_NAMESPACE::scaled_fake_quantize(x, factors, spec, out, streams_);
+  }
+  void hadamard_rows(matrix_view<float> x, std::size_t block) const { HWY_NAMESPACE::hadamard_rows(x, block); }
+  void hadamard_columns(matrix_view<float> x, std::size_t block) const { HWY_NAMESPACE::hadamard_columns(x, block); }
+  void combine_rows(matrix_view<const float> signs, matrix_view<const float> x, matrix_view<float> out) const {
+    HWY_NAMESPACE::combine_rows(signs, x, out);
+  }
 
  private:
   bool streams_ = false;

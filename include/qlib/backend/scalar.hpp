@@ -144,6 +144,78 @@ struct scalar_backend {
       }
   }
 
+  /// x[r, c] *= factors[c]. factors: [x.cols()].
+  void scale_columns(matrix_view<float> x, std::span<const float> factors) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t c = 0; c < x.cols(); ++c) x(r, c) *= factors[c];
+  }
+
+  /// x[r, c] *= factors[r]. factors: [x.rows()].
+  void scale_rows(matrix_view<float> x, std::span<const float> factors) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t c = 0; c < x.cols(); ++c) x(r, c) *= factors[r];
+  }
+
+  /// solve_tiles and quantize of the products x[r, c] * factors[c], each rounded to f32. False if a tile has a product that is not finite: q and
+  /// codes are not specified then. factors: [x.cols()], finite and positive, or empty for ones. q.grid tiles x as spec.granularity says.
+  template <Element T>
+  bool scaled_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, qparams_view q,
+                       matrix_view<std::int8_t> codes) const {
+    const auto product = [&](std::size_t r, std::size_t c) {
+      return factors.empty() ? qlib::to_float(x(r, c)) : qlib::to_float(x(r, c)) * factors[c];
+    };
+    return for_each_solved_tile(x.rows(), x.cols(), spec, product,
+                                [&](std::size_t i, std::size_t r, std::size_t c, float v, const scale_and_zero& p) {
+                                  q.scales[i] = p.scale;
+                                  if (!q.zero_points.empty()) q.zero_points[i] = p.zero_point;
+                                  codes(r, c) = code_of(v, p, spec);
+                                });
+  }
+
+  /// What quantization leaves of x behind a scaling of its columns: out = dequantize(quantize(x * factors)) / factors with the parameters of
+  /// solve_tiles, every operation rounded to f32. False as scaled_quantize: out is not specified then.
+  template <Element T>
+  bool scaled_fake_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, matrix_view<float> out) const {
+    const auto product = [&](std::size_t r, std::size_t c) {
+      return factors.empty() ? qlib::to_float(x(r, c)) : qlib::to_float(x(r, c)) * factors[c];
+    };
+    return for_each_solved_tile(x.rows(), x.cols(), spec, product, [&](std::size_t, std::size_t r, std::size_t c, float v, const scale_and_zero& p) {
+      const float back = value_of(code_of(v, p, spec), p, spec);
+      out(r, c) = factors.empty() ? back : back / factors[c];
+    });
+  }
+
+  /// Each row, cut into pieces of `block` elements, times the Sylvester matrix of that order, which is symmetric; not normalized.
+  ///
+  /// The order of additions: distances 1, 2, 4, ... block / 2; at each, (a, b) that far apart become (a + b, a - b). Exact for integers as long
+  /// as |x| block < 2^24. block: a power of two that divides x.cols(). Which NaN a NaN becomes is not specified.
+  void hadamard_rows(matrix_view<float> x, std::size_t block) const {
+    for (std::size_t r = 0; r < x.rows(); ++r)
+      for (std::size_t h = 1; h < block; h *= 2)
+        for (std::size_t first = 0; first < x.cols(); first += 2 * h)
+          for (std::size_t c = first; c < first + h; ++c) butterfly(x(r, c), x(r, c + h));
+  }
+
+  /// The same of each column, cut into pieces of `block` rows. block divides x.rows().
+  void hadamard_columns(matrix_view<float> x, std::size_t block) const {
+    for (std::size_t h = 1; h < block; h *= 2)
+      for (std::size_t r = 0; r < x.rows(); ++r)
+        for (std::size_t c = 0; (r & h) == 0 && c < x.cols(); ++c) butterfly(x(r, c), x(r + h, c));
+  }
+
+  /// out[j] = signs(0, j) x[0] + signs(1, j) x[1] + ..., whole rows, summed in runs of `rows_a_run` rows; each is a chain in ascending order, and
+  /// so are their sums. signs: [x.rows(), out.rows()], each 1 or -1. At least one row. out does not overlap x.
+  void combine_rows(matrix_view<const float> signs, matrix_view<const float> x, matrix_view<float> out) const {
+    for (std::size_t j = 0; j < out.rows(); ++j)
+      for (std::size_t c = 0; c < x.cols(); ++c)
+        for (std::size_t first = 0; first < x.rows(); first += rows_a_run) {
+          float sum = signs(first, j) * x(first, c);
+          for (std::size_t i = first + 1; i < std::min(first + rows_a_run, x.rows()); ++i) sum += signs(i, j) * x(i, c);
+          out(j, c) = first == 0 ? sum : out(j, c) + sum;
+        }
+  }
+  static constexpr std::size_t rows_a_run = 16;  ///< long chains would lose a bit more each time that their length quadruples
+
   /// Two codes a byte along a row, the even column in the low nibble: byte j = (q[2j] & 15 ^ flip) | (q[2j+1] & 15 ^ flip) << 4.
   /// flip 8 turns two's complement into offset binary. Bytes beyond the last code, and the nibble after an odd one, are zero.
   void pack_nibbles(matrix_view<const std::int8_t> codes, std::uint8_t flip, matrix_view<std::uint8_t> bytes) const {
@@ -168,6 +240,37 @@ struct scalar_backend {
       for (std::size_t c = 0; c < codes.cols(); ++c)
         bytes(r, c) =
             static_cast<std::uint8_t>((static_cast<unsigned>(codes(2 * r, c)) & 15u) | (static_cast<unsigned>(codes(2 * r + 1, c)) & 15u) << 4);
+  }
+
+ private:
+  static void butterfly(float& a, float& b) {
+    const float sum = a + b;
+    b = a - b;
+    a = sum;
+  }
+  static std::int8_t code_of(float v, const scale_and_zero& p, const quant_spec& spec) {
+    if (spec.type == number::floating) return std::bit_cast<std::int8_t>(quantize_value_e4m3(v, p.scale, spec));
+    return static_cast<std::int8_t>(quantize_value(v, p.scale, p.zero_point, spec));
+  }
+  static float value_of(std::int8_t code, const scale_and_zero& p, const quant_spec& spec) {
+    return (spec.type == number::floating ? e4m3_to_float(std::bit_cast<std::uint8_t>(code)) : static_cast<float>(code - p.zero_point)) * p.scale;
+  }
+  /// The tiles of a rows x cols matrix whose elements are element(r, c): visit(tile, r, c, element, the tile's parameters) for each.
+  static bool for_each_solved_tile(std::size_t rows, std::size_t cols, const quant_spec& spec, auto element, auto visit) {
+    const tile shape = resolve(spec.granularity, rows, cols);
+    const grid tiles = grid_of(shape, rows, cols);
+    for (std::size_t i = 0; i < tiles.tiles(); ++i) {
+      const std::size_t r0 = i / tiles.cols * shape.rows, r1 = std::min(r0 + shape.rows, rows);
+      const std::size_t c0 = i % tiles.cols * shape.cols, c1 = std::min(c0 + shape.cols, cols);
+      range seen = range::empty();
+      for (std::size_t r = r0; r < r1; ++r)
+        for (std::size_t c = c0; c < c1; ++c) seen = join(seen, range_of_value(element(r, c)));
+      if (!seen.defined()) return false;
+      const scale_and_zero p = qlib::solve_qparams(seen, spec);
+      for (std::size_t r = r0; r < r1; ++r)
+        for (std::size_t c = c0; c < c1; ++c) visit(i, r, c, element(r, c), p);
+    }
+    return true;
   }
 };
 static_assert(Backend<scalar_backend>);

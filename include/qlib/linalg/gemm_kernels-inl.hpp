@@ -8,6 +8,7 @@
 #endif
 
 #include <qlib/linalg/gemm_kernels.hpp>
+#include <qlib/linalg/int8_kernels-inl.hpp>
 
 #include <hwy/highway.h>
 
@@ -204,7 +205,7 @@ inline constexpr gemm_kernels kernels {
 #else
   "neon",
 #endif
-      multiply<float>, multiply<bf16>, round_to_bf16,
+      multiply<float>, multiply<bf16>, round_to_bf16, int8_multiply,
 };
 
 }  // namespace gemm_tile

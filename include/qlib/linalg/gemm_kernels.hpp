@@ -30,6 +30,8 @@ struct gemm_kernels {
   void (*b16)(matrix_view<const float> x, matrix_view<const bf16> w, matrix_view<float> y, float* workspace);
   /// to_bf16 of every element.
   void (*round_to_bf16)(matrix_view<const float> x, matrix_view<bf16> out);
+  /// y = x wᵀ of int8, exact; shapes and workspace as f32. Sums that leave int32 wrap: never for k below 2^17.
+  void (*s8)(matrix_view<const std::int8_t> x, matrix_view<const std::int8_t> w, matrix_view<std::int32_t> y, float* workspace);
 };
 
 /// a * b + c, rounded once.
@@ -73,9 +75,21 @@ inline void scalar_round_to_bf16(matrix_view<const float> x, matrix_view<bf16> o
     for (std::size_t c = 0; c < x.cols(); ++c) out(r, c) = to_bf16(x(r, c));
 }
 
+inline void scalar_int8_gemm(matrix_view<const std::int8_t> x, matrix_view<const std::int8_t> w, matrix_view<std::int32_t> y, float*) {
+  for (std::size_t m = 0; m < y.rows(); ++m)
+    for (std::size_t n = 0; n < y.cols(); ++n) {
+      const std::int8_t* const a = x.row(m);
+      const std::int8_t* const b = w.row(n);
+      std::uint32_t sum = 0;  // wraps
+      for (std::size_t k = 0; k < x.cols(); ++k) sum += static_cast<std::uint32_t>(a[k] * b[k]);
+      y(m, n) = static_cast<std::int32_t>(sum);
+    }
+}
+
 }  // namespace detail
 
 /// The specification of the other tables. Needs no workspace.
-inline constexpr gemm_kernels scalar_gemm_kernels{"scalar", detail::scalar_gemm<float>, detail::scalar_gemm<bf16>, detail::scalar_round_to_bf16};
+inline constexpr gemm_kernels scalar_gemm_kernels{"scalar", detail::scalar_gemm<float>, detail::scalar_gemm<bf16>, detail::scalar_round_to_bf16,
+                                                  detail::scalar_int8_gemm};
 
 }  // namespace qlib::inline v0

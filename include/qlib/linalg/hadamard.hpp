@@ -1,52 +1,79 @@
+/// Hadamard matrices of many orders, and the orthogonal rotations that are made of them (QuaRot, QuIP, SpinQuant).
 #pragma once
+#include <qlib/core/status.hpp>
 #include <qlib/core/view.hpp>
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace qlib::inline v0 {
 
+/// A square matrix of 1 and -1.
+struct sign_matrix {
+  std::size_t order = 0;
+  std::vector<std::int8_t> signs;  ///< [order, order], row-major
+
+  int operator()(std::size_t r, std::size_t c) const { return signs[r * order + c]; }
+};
+
+/// Whether `hadamard_matrix` has this order. Orders up to 256 that are multiples of 4 and not there: 188 and 236 (both exist, neither by the
+/// constructions here); of orders that are not 1, 2 or a multiple of 4 there are none.
+bool has_hadamard(std::size_t order);
+
+/// A matrix H with H Hᵀ = order I: H_base ⊗ Sylvester, whose base is the smallest that a construction gives: Paley's first (q + 1, q = 3 mod 4)
+/// and second (2 q + 2, q = 1 mod 4) over the field of any prime power q, and Goethals and Seidel's array for 92, 116, 156 and 172. The base
+/// is at most 4096. An error names the nearest orders that there are.
+result<sign_matrix> hadamard_matrix(std::size_t order);
+
+/// The base's order: hadamard_matrix(order) = hadamard_matrix(base) ⊗ Sylvester(order / base). 0 where there is none.
+std::size_t hadamard_base(std::size_t order);
+
+struct rotation_options {
+  std::size_t block_size = 0;  ///< order of one block; 0: the whole size
+  /// Random signs, the same in each block: the i-th is negative if the i-th output of splitmix64, started from the seed, has its top bit set
+  /// (state += 0x9e3779b97f4a7c15; then the finalizer of Steele, Lea and Flood 2014). None: all positive.
+  std::optional<std::uint64_t> seed = {};
+  std::size_t threads = 1;  ///< never changes a bit
+};
+
+/// The orthogonal matrix R = I ⊗ diag(signs) H / sqrt(block_size) of order `size`, applied in O(n log n) operations in f32.
+///
+/// Each element is scaled by a sign / sqrt(block_size) first (forward) or last (inverse), in one rounding, none where the block size is a power of
+/// four. Sums go through the power of two in scalar_backend::hadamard_rows' order, then through the base's rows as in combine_rows. So integers
+/// are rotated exactly with a block size that is a power of four, and come back as they were.
 class hadamard_rotation {
  public:
-  hadamard_rotation(std::size_t size, std::size_t block, std::uint64_t seed) : block_{block ? block : size}, signs_(block_, 1.0f) {
-    for (std::size_t i = 0; seed && i < block_; ++i) {
-      seed = seed * 6364136223846793005u + 1442695040888963407u;
-      signs_[i] = (seed >> 63) ? -1.0f : 1.0f;
-    }
-  }
-  static bool exists(std::size_t size, std::size_t block) {
-    const std::size_t b = block ? block : size;
-    return b && size % b == 0 && (b & (b - 1)) == 0;
-  }
-  void rows(matrix_view<float> w) const {
-    for (std::size_t r = 0; r < w.rows(); ++r)
-      for (std::size_t c = 0; c < w.cols(); c += block_) {
-        float* x = w.row(r) + c;
-        for (std::size_t i = 0; i < block_; ++i) x[i] *= signs_[i];
-        for (std::size_t h = 1; h < block_; h *= 2)
-          for (std::size_t i = 0; i < block_; i += 2 * h)
-            for (std::size_t j = i; j < i + h; ++j) {
-              const float a = x[j], b = x[j + h];
-              x[j] = a + b;
-              x[j + h] = a - b;
-            }
-        for (std::size_t i = 0; i < block_; ++i) x[i] /= std::sqrt(static_cast<float>(block_));
-      }
-  }
-  void columns(matrix_view<float> w) const {
-    std::vector<float> t(w.rows());
-    for (std::size_t c = 0; c < w.cols(); ++c) {
-      for (std::size_t r = 0; r < w.rows(); ++r) t[r] = w(r, c);
-      rows({t.data(), 1, t.size()});
-      for (std::size_t r = 0; r < w.rows(); ++r) w(r, c) = t[r];
-    }
-  }
+  /// Errors: block_size does not divide size; there is no Hadamard matrix of its order.
+  static result<hadamard_rotation> make(std::size_t size, const rotation_options& options = {});
+
+  std::size_t size() const { return size_; }
+  std::size_t block_size() const { return signs_.size(); }
+
+  /// x becomes x R; x: [any, size].
+  void rows(matrix_view<float> x) const;
+  /// x becomes x Rᵀ.
+  void rows_back(matrix_view<float> x) const;
+  /// w becomes Rᵀ w; w: [size, any].
+  void columns(matrix_view<float> w) const;
+  /// w becomes R w.
+  void columns_back(matrix_view<float> w) const;
 
  private:
-  std::size_t block_;
-  std::vector<float> signs_;
+  hadamard_rotation() = default;
+  void rotate_row(float* x, float* scratch, bool back) const;
+  void rotate_rows(matrix_view<float> x, bool back) const;
+  void rotate_columns(matrix_view<float> w, bool back) const;
+
+  std::size_t size_ = 0, base_ = 1, threads_ = 1;
+  std::vector<float> signs_;        ///< [block_size]: signs / sqrt(block_size)
+  std::vector<float> base_matrix_;  ///< [base, base], empty if 1
+  std::vector<float> base_transposed_;
 };
 
 }  // namespace qlib::inline v0
+
+#if !defined(QLIB_COMPILED)
+#include <qlib/linalg/hadamard.ipp>
+#endif

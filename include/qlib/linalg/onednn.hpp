@@ -5,6 +5,7 @@
 #include <qlib/core/dtype.hpp>
 #include <qlib/core/view.hpp>
 
+#include <cstdint>
 #include <string_view>
 
 namespace qlib::inline v0 {
@@ -13,6 +14,7 @@ namespace qlib::inline v0 {
 struct onednn_support {
   bool f32 = false;            ///< it is there, and keeps to the calling thread
   bool bf16 = false;           ///< the CPU has bf16 products (AVX512-BF16 or AMX)
+  bool s8 = false;             ///< the CPU has int8 products that do not saturate (VNNI or AMX)
   std::string_view name = {};  ///< "onednn 2.6.3"
 };
 
@@ -24,6 +26,10 @@ const onednn_support& onednn();
 /// generated.
 bool onednn_multiply(matrix_view<const float> x, matrix_view<const float> w, matrix_view<float> y);
 bool onednn_multiply(matrix_view<const bf16> x, matrix_view<const bf16> w, matrix_view<float> y);
+/// Exact sums, rounded to f32.
+bool onednn_multiply(matrix_view<const std::int8_t> x, matrix_view<const std::int8_t> w, matrix_view<float> y);
+/// Exact sums; 0.6 as fast: oneDNN's matmul rounds its sums to f32 even where it stores integers, only its older gemm does not.
+bool onednn_multiply(matrix_view<const std::int8_t> x, matrix_view<const std::int8_t> w, matrix_view<std::int32_t> y);
 
 }  // namespace qlib::inline v0
 

@@ -45,7 +45,8 @@ struct dnnl_library {
   QLIB_DNNL(primitive_desc_query_md)            \
   QLIB_DNNL(primitive_create)                   \
   QLIB_DNNL(primitive_destroy)                  \
-  QLIB_DNNL(primitive_execute)
+  QLIB_DNNL(primitive_execute)                  \
+  QLIB_DNNL(gemm_s8s8s32)
   QLIB_DNNL_FUNCTIONS
 #undef QLIB_DNNL
   int (*omp_get_max_threads)() = nullptr;
@@ -80,7 +81,10 @@ struct dnnl_library {
     if (engine_create(&engine, dnnl_cpu, 0) != dnnl_success) return;
     name = "onednn " + std::to_string(v.major) + '.' + std::to_string(v.minor) + '.' + std::to_string(v.patch);
     const int isa = get_effective_cpu_isa();
-    support = {.f32 = true, .bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16, .name = name};
+    support = {.f32 = true,
+               .bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16,
+               .s8 = (isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni,
+               .name = name};
   }
 
   static const dnnl_library& get() {
@@ -209,12 +213,15 @@ class dnnl_products {
 template <class T>
 bool dnnl_multiply(matrix_view<const T> x, matrix_view<const T> w, matrix_view<float> y) {
   const dnnl_library& library = dnnl_library::get();
-  if (!(sizeof(T) == sizeof(float) ? library.support.f32 : library.support.bf16)) return false;
+  constexpr bool f32 = std::is_same_v<T, float>, b16 = std::is_same_v<T, bf16>;
+  if (!(f32 ? library.support.f32 : b16 ? library.support.bf16 : library.support.s8)) return false;
   const auto dim = [](std::size_t n) { return static_cast<dnnl_dim_t>(n); };
   const one_openmp_thread here{library};  // before the product is generated too: its blocking depends on the number of threads
   return dnnl_products::get()
       .find(library, {dim(x.rows()), dim(w.rows()), dim(x.cols()), dim(x.stride()), dim(w.stride()), dim(y.stride()),
-                      sizeof(T) == sizeof(float) ? dnnl_f32 : dnnl_bf16})
+                      f32   ? dnnl_f32
+                      : b16 ? dnnl_bf16
+                            : dnnl_s8})
       ->run(x.data(), w.data(), y.data());
 }
 
@@ -227,6 +234,18 @@ QLIB_INLINE bool onednn_multiply(matrix_view<const float> x, matrix_view<const f
 }
 QLIB_INLINE bool onednn_multiply(matrix_view<const bf16> x, matrix_view<const bf16> w, matrix_view<float> y) {
   return detail::dnnl_multiply(x, w, y);
+}
+QLIB_INLINE bool onednn_multiply(matrix_view<const std::int8_t> x, matrix_view<const std::int8_t> w, matrix_view<float> y) {
+  return detail::dnnl_multiply(x, w, y);
+}
+QLIB_INLINE bool onednn_multiply(matrix_view<const std::int8_t> x, matrix_view<const std::int8_t> w, matrix_view<std::int32_t> y) {
+  const detail::dnnl_library& library = detail::dnnl_library::get();
+  if (!library.support.s8) return false;
+  const detail::one_openmp_thread here{library};
+  const auto dim = [](std::size_t n) { return static_cast<dnnl_dim_t>(n); };
+  const std::int32_t no_offset = 0;
+  return library.gemm_s8s8s32('N', 'T', 'F', dim(x.rows()), dim(w.rows()), dim(x.cols()), 1.0f, x.data(), dim(x.stride()), 0, w.data(),
+                              dim(w.stride()), 0, 0.0f, y.data(), dim(y.stride()), &no_offset) == dnnl_success;
 }
 
 }  // namespace qlib::inline v0
@@ -243,6 +262,8 @@ QLIB_INLINE const onednn_support& onednn() {
 
 QLIB_INLINE bool onednn_multiply(matrix_view<const float>, matrix_view<const float>, matrix_view<float>) { return false; }
 QLIB_INLINE bool onednn_multiply(matrix_view<const bf16>, matrix_view<const bf16>, matrix_view<float>) { return false; }
+QLIB_INLINE bool onednn_multiply(matrix_view<const std::int8_t>, matrix_view<const std::int8_t>, matrix_view<float>) { return false; }
+QLIB_INLINE bool onednn_multiply(matrix_view<const std::int8_t>, matrix_view<const std::int8_t>, matrix_view<std::int32_t>) { return false; }
 
 }  // namespace qlib::inline v0
 #endif

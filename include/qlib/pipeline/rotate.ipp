@@ -7,8 +7,13 @@ namespace qlib::inline v0 {
 
 namespace detail {
 
+/// The plan has checked that there is one.
 inline std::shared_ptr<const hadamard_rotation> hadamard_of(std::size_t size, std::size_t block, const rotation_stage& how, std::uint64_t salt) {
-  return std::make_shared<const hadamard_rotation>(size, block, how.random_signs ? how.seed + salt : 0);
+  rotation_options options;
+  options.block_size = block;
+  if (how.random_signs) options.seed = how.seed + salt;
+  auto made = hadamard_rotation::make(size, options);
+  return std::make_shared<const hadamard_rotation>(*std::move(made));
 }
 
 /// The bias of a linear whose outputs are rotated.
@@ -26,7 +31,10 @@ inline status rotate_bias(const parameter_source& source, const std::string& mod
 
 }  // namespace detail
 
-QLIB_INLINE bool can_rotate(std::size_t width, std::size_t block_size) { return hadamard_rotation::exists(width, block_size); }
+QLIB_INLINE bool can_rotate(std::size_t width, std::size_t block_size) {
+  const std::size_t block = block_size ? block_size : width;
+  return block > 0 && width % block == 0 && has_hadamard(block);
+}
 
 QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& source, model_folds& out) {
   const residual_stream& stream = plan.stream;

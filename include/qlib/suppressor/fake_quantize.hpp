@@ -22,6 +22,7 @@ class fake_quantizer {
   bool operator()(matrix_view<float> w) { return in_strips(w, {}, w); }
 
   /// out = dequantize(quantize(w * scale)) / scale, column by column; no scale: out = dequantize(quantize(w)). False as above.
+  /// `out` lies beside w; scale: [w.cols()], finite and positive.
   bool scaled(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out) { return in_strips(w, scale, out); }
 
   /// In place, with parameters that are given.
@@ -39,6 +40,7 @@ class fake_quantizer {
     const std::size_t strip_bytes = std::size_t{128} << 10;
     const std::size_t units = std::max<std::size_t>(1, strip_bytes / std::max<std::size_t>(1, shape.rows * w.cols() * sizeof(float)));
     const std::size_t step = std::max<std::size_t>(1, std::min(w.rows(), units * shape.rows));
+    streams_ = out.size() * sizeof(float) > largest_cached;
     return parallel_for((w.rows() + step - 1) / step, workers_.size(), [&](std::size_t worker, std::size_t task) {
       const std::size_t first = task * step, rows = std::min(step, w.rows() - first);
       return strip(w.strip(first, rows), scale, out.strip(first, rows), workers_[worker]);
@@ -46,25 +48,26 @@ class fake_quantizer {
   }
 
   bool strip(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out, scratch& own) {
-    for (std::size_t r = 0; r < w.rows(); ++r) {
-      const float* from = w.row(r);
-      float* to = out.row(r);
-      if (!scale.empty())
-        for (std::size_t c = 0; c < w.cols(); ++c) to[c] = from[c] * scale[c];
-      else if (from != to) std::copy_n(from, w.cols(), to);
-    }
+    if (w.data() != out.data()) return in_one_pass(w, scale, out);
     const grid g = grid_of(spec_.granularity, w.rows(), w.cols());
     own.scales.resize(g.tiles());
     own.zero_points.resize(!spec_.symmetric && spec_.type == number::integer ? g.tiles() : 0);
     const qparams_view q{g, own.scales, own.zero_points};
-    if (!backend_.solve_tiles(matrix_view<const float>{out}, spec_, q)) return false;
+    if (!backend_.solve_tiles(w, spec_, q)) return false;
     by(out, q, own);
-    if (!scale.empty())
-      for (std::size_t r = 0; r < out.rows(); ++r) {
-        float* row = out.row(r);
-        for (std::size_t c = 0; c < out.cols(); ++c) row[c] /= scale[c];
-      }
     return true;
+  }
+
+  /// scalar_backend::scaled_fake_quantize; what does not fit the caches is written past them, or each line would be read first.
+  bool in_one_pass(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out) const {
+    if constexpr (requires { backend_.streaming(); }) {
+      if (streams_) {
+        const bool finite = backend_.streaming().scaled_fake_quantize(w, scale, spec_, out);
+        backend_.finish_streaming();
+        return finite;
+      }
+    }
+    return backend_.scaled_fake_quantize(w, scale, spec_, out);
   }
 
   void by(matrix_view<float> w, const qparams_view& q, scratch& own) {
@@ -74,9 +77,11 @@ class fake_quantizer {
     backend_.dequantize(matrix_view<const std::int8_t>{codes}, spec_, as_const(q), w);
   }
 
+  static constexpr std::size_t largest_cached = std::size_t{4} << 20;
   quant_spec spec_;
   native_backend backend_;
   std::vector<scratch> workers_;
+  bool streams_ = false;
 };
 
 }  // namespace qlib::inline v0

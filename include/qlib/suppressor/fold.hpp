@@ -1,5 +1,6 @@
 /// The only code that changes weights for a transform: y = W x stays W' x' with x' = (x - shift) / scale.
 #pragma once
+#include <qlib/backend/native.hpp>
 #include <qlib/core/view.hpp>
 #include <qlib/linalg/hadamard.hpp>
 #include <qlib/suppressor/channel_map.hpp>
@@ -22,10 +23,10 @@ struct scaling {
 
 /// Rows [first_row, first_row + w.rows()) of a matrix.
 inline void fold(const scaling& s, matrix_view<float> w, std::size_t first_row = 0) {
+  const native_backend kernels;
   for (std::size_t r = 0; r < w.rows(); ++r) {
     float* row = w.row(r);
-    if (!s.columns.empty())
-      for (std::size_t c = 0; c < w.cols(); ++c) row[c] *= s.columns[c];
+    if (!s.columns.empty()) kernels.scale_columns(w.strip(r, 1), s.columns);
     if (!s.rows.empty()) {
       const float divisor = s.rows[first_row + r];
       if (divisor != 1.0f)

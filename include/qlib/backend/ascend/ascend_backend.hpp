@@ -80,6 +80,21 @@ class ascend_backend {
     native_backend{}.pack_nibble_rows(codes, bytes);
   }
 
+  template <Element T>
+  bool scaled_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, qparams_view q,
+                       matrix_view<std::int8_t> codes) const {
+    return native_backend{}.scaled_quantize(x, factors, spec, q, codes);
+  }
+  template <Element T>
+  bool scaled_fake_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, matrix_view<float> out) const {
+    return native_backend{}.scaled_fake_quantize(x, factors, spec, out);
+  }
+  void hadamard_rows(matrix_view<float> x, std::size_t block) const { native_backend{}.hadamard_rows(x, block); }
+  void hadamard_columns(matrix_view<float> x, std::size_t block) const { native_backend{}.hadamard_columns(x, block); }
+  void combine_rows(matrix_view<const float> factors, matrix_view<const float> x, matrix_view<float> out) const {
+    native_backend{}.combine_rows(factors, x, out);
+  }
+
   /// x[r, c] *= factors[r], and x[r, c] *= factors[c]; one rounding each.
   void scale_rows(matrix_view<float> x, std::span<const float> factors) const;
   void scale_columns(matrix_view<float> x, std::span<const float> factors) const;
