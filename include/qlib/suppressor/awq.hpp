@@ -3,8 +3,13 @@
 #include <qlib/suppressor/search.hpp>
 #include <qlib/suppressor/smoothing_scale.hpp>
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace qlib::inline v0 {
 

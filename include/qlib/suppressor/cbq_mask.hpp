@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 namespace qlib::inline v0 {

@@ -3,6 +3,9 @@
 #include <qlib/suppressor/search.hpp>
 #include <qlib/suppressor/smoothing_scale.hpp>
 
+#include <limits>
+#include <vector>
+
 namespace qlib::inline v0 {
 
 /// scale = mean|x|^alpha, at least 1e-5, of the alpha in steps of .05 for which max|x|^alpha loses least with the specs that inputs and weights

@@ -2,6 +2,9 @@
 #include <qlib/concepts.hpp>
 #include <qlib/suppressor/smoothing_scale.hpp>
 
+#include <optional>
+#include <string>
+
 namespace qlib::inline v0 {
 
 struct iterative_smooth_options {

@@ -5,12 +5,12 @@
 
 namespace qlib::inline v0 {
 
-/// SmoothQuant's scale, with the alpha of migration_strengths that loses least with int8 weights a row and asymmetric int8 inputs, one scale
-/// for all; the first of equal ones.
+/// SmoothQuant's scale, with the smallest alpha of migration_strengths that loses hardly more (exponent_slack) than the best with int8 weights a
+/// row and asymmetric int8 inputs, one scale for all.
 ///
-/// MindSpore Golden Stick's OutlierSuppressionLite. It rescales one linear at a time at run time and measures the output of the decoder layer;
-/// this folds, and measures the outputs of the linears that read the input. Channels of zeros and columns of zero weights: 1. Grouped-query
-/// attention: the largest statistic of the columns that share a channel. Cost: 13 products.
+/// MindSpore Golden Stick's OutlierSuppressionLite. It rescales one linear at a time at run time, measures the output of the decoder layer and
+/// takes the lowest error; this folds, and measures the outputs of the linears that read the input. Channels of zeros and columns of zero
+/// weights: 1. Grouped-query attention: the largest statistic of the columns that share a channel. Cost: 13 products.
 struct outlier_suppression_lite {
   static constexpr std::string_view name = "outlier_suppression_lite";
   static constexpr qlib::needs needs = qlib::needs::column_absmax | qlib::needs::column_range | qlib::needs::inputs;
@@ -23,9 +23,7 @@ struct outlier_suppression_lite {
     smoothing_group simulated = group;
     simulated.weight_spec = quant_spec{.rule = scale_rule::compressed_tensors};
     simulated.input_spec = quant_spec{.symmetric = false, .granularity = tile::per_tensor(), .rule = scale_rule::compressed_tensors};
-    transform_search search{simulated, stats};
-    for (const double alpha : migration_strengths) search.offer({smoothing_scale(x, w, alpha, 1 - alpha, 1e-5), {}});
-    return std::move(search).best();
+    return search_alpha(simulated, stats, [&](double alpha) { return transform{smoothing_scale(x, w, alpha, 1 - alpha, 1e-5), {}}; });
   }
 };
 static_assert(OutlierSuppressor<outlier_suppression_lite>);

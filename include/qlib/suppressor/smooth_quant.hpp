@@ -25,8 +25,9 @@ struct smooth_quant_options {
 /// SmoothQuant (Xiao et al. 2022): scale = max|x|^alpha / max|w|^(1 - alpha) for each channel, at least 1e-5.
 ///
 /// msModelSlim's `smooth_quant` and m1; with statistic `range` LLM-Compressor's SmoothQuantModifier, whose weight statistic is 2 max|w|.
-/// Without an alpha, the one of migration_strengths that loses least with the specs that inputs and weights will have; the identity if none is
-/// better. Grouped-query attention: the largest of the columns that share a channel, of inputs and weights.
+/// Without an alpha, the smallest of migration_strengths that loses hardly more (exponent_slack) than the best with the specs that inputs and
+/// weights will have; the identity if none is better. Grouped-query attention: the largest of the columns that share a channel, of inputs and
+/// weights.
 struct smooth_quant {
   static constexpr std::string_view name = "smooth_quant";
   static constexpr qlib::needs needs = qlib::needs::column_absmax | qlib::needs::column_range | qlib::needs::inputs;
@@ -66,9 +67,7 @@ struct smooth_quant {
       out.scale = scale(*options_.alpha);
       return out;
     }
-    transform_search search{group, stats};
-    for (const double alpha : migration_strengths) search.offer({scale(alpha), out.shift});
-    return std::move(search).best();
+    return search_alpha(group, stats, [&](double alpha) { return transform{scale(alpha), out.shift}; });
   }
 
  private:

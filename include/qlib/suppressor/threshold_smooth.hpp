@@ -3,8 +3,12 @@
 #include <qlib/suppressor/search.hpp>
 #include <qlib/suppressor/smoothing_scale.hpp>
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace qlib::inline v0 {
 
