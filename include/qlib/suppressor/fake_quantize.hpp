@@ -48,7 +48,7 @@ class fake_quantizer {
   }
 
   bool strip(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out, scratch& own) {
-    if (w.data() != out.data()) return in_one_pass(w, scale, out);
+    if (w.data() != out.data()) return in_one_pass(backend_, w, scale, out);
     const grid g = grid_of(spec_.granularity, w.rows(), w.cols());
     own.scales.resize(g.tiles());
     own.zero_points.resize(!spec_.symmetric && spec_.type == number::integer ? g.tiles() : 0);
@@ -59,22 +59,16 @@ class fake_quantizer {
   }
 
   /// scalar_backend::scaled_fake_quantize; what does not fit the caches is written past them, or each line would be read first.
-  bool in_one_pass(matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out) const {
-    if constexpr (requires { backend_.streaming(); }) {
+  template <class B>
+  bool in_one_pass(const B& backend, matrix_view<const float> w, std::span<const float> scale, matrix_view<float> out) const {
+    if constexpr (requires { backend.streaming(); }) {
       if (streams_) {
-        const bool finite = backend_.streaming().scaled_fake_quantize(w, scale, spec_, out);
-        backend_.finish_streaming();
+        const bool finite = backend.streaming().scaled_fake_quantize(w, scale, spec_, out);
+        backend.finish_streaming();
         return finite;
       }
     }
-    return backend_.scaled_fake_quantize(w, scale, spec_, out);
-  }
-
-  void by(matrix_view<float> w, const qparams_view& q, scratch& own) {
-    own.codes.resize(w.size());
-    const matrix_view<std::int8_t> codes{own.codes.data(), w.rows(), w.cols()};
-    backend_.quantize(matrix_view<const float>{w}, spec_, as_const(q), codes);
-    backend_.dequantize(matrix_view<const std::int8_t>{codes}, spec_, as_const(q), w);
+    return backend.scaled_fake_quantize(w, scale, spec_, out);
   }
 
   static constexpr std::size_t largest_cached = std::size_t{4} << 20;
