@@ -71,6 +71,13 @@ class fake_quantizer {
     return backend.scaled_fake_quantize(w, scale, spec_, out);
   }
 
+  void by(matrix_view<float> w, const qparams_view& q, scratch& own) {
+    own.codes.resize(w.size());
+    const matrix_view<std::int8_t> codes{own.codes.data(), w.rows(), w.cols()};
+    backend_.quantize(matrix_view<const float>{w}, spec_, as_const(q), codes);
+    backend_.dequantize(matrix_view<const std::int8_t>{codes}, spec_, as_const(q), w);
+  }
+
   static constexpr std::size_t largest_cached = std::size_t{4} << 20;
   quant_spec spec_;
   native_backend backend_;
