@@ -17,14 +17,13 @@ namespace HWY_NAMESPACE {
 /// Where the values lie that are read after the ones at hand, as many of them: prefetched half while these are scaled, half while they are
 /// quantized, so that memory never idles. A hint.
 struct upcoming {
-  const char* first_half;
-  const char* second_half;
+  std::uintptr_t first_half, second_half;  // numbers: past a matrix's end they point to nothing
 
   template <class T>
-  HWY_INLINE upcoming(const T* x, std::size_t n) : first_half{reinterpret_cast<const char*>(x)}, second_half{first_half + n * sizeof(T) / 2} {}
+  HWY_INLINE upcoming(const T* x, std::size_t n) : first_half{reinterpret_cast<std::uintptr_t>(x)}, second_half{first_half + n * sizeof(T) / 2} {}
   template <class T>
-  HWY_INLINE void prefetch(const char* half, std::size_t done) const {
-    hwy::Prefetch(half + done * sizeof(T) / 2);
+  HWY_INLINE void prefetch(std::uintptr_t half, std::size_t done) const {
+    hwy::Prefetch(reinterpret_cast<const char*>(half + done * sizeof(T) / 2));
   }
 };
 
