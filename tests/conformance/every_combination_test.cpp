@@ -1,5 +1,5 @@
-// Every observer with every rounder, packer and backend, and every suppressor with one of each: what the concepts admit must compile and run.
-// (The whole product would be ten times the code: a suppressor works on weights before the others see them.)
+// Every observer with every rounder, packer and backend, and every suppressor with every packer: what the concepts admit must compile and run.
+// Suppressors meet the other stages in a transform alone; a product with all of them would compile for minutes.
 #include "matrices.hpp"
 #include "registered.hpp"
 
@@ -59,22 +59,20 @@ std::size_t run_all(const law::matrix<T>& w, const statistics_view& stats) {
 
 TEST_CASE("every combination of policies compiles, runs, and stores what its packer accepts") {
   const independent_inputs inputs{24};
-  law::for_each_policy<law::observers>([&]<class O>(O) {
-    law::for_each_policy<law::rounders>([&]<class R>(R) {
-      law::for_each_policy<law::packers>([&]<class P>(P) {
-        CAPTURE(O::name);
-        CAPTURE(R::name);
-        CAPTURE(P::name);
-        CHECK(run_all<O, no_suppressor, R, P, scalar_backend>(law::gaussian<float>(6, 24, 1), inputs.stats()) > 0);
-        CHECK(run_all<O, no_suppressor, R, P, native_backend>(law::gaussian<float>(6, 24, 2), inputs.stats()) > 0);
-        CHECK(run_all<O, no_suppressor, R, P, native_backend>(law::gaussian<bf16>(6, 24, 3), inputs.stats()) > 0);
-        CHECK(run_all<O, no_suppressor, R, P, native_backend>(law::gaussian<f16>(6, 24, 4), inputs.stats()) > 0);
-      });
-    });
-  });
-  law::for_each_policy<law::suppressors>([&]<class S>(S) {
+  const auto run = [&]<class O, class S, class R, class P>(O, S, R, P) {
+    CAPTURE(O::name);
     CAPTURE(S::name);
-    CHECK(run_all<minmax_observer, S, rtn_rounder, int8_packer, native_backend>(law::gaussian<float>(6, 24, 5), inputs.stats()) > 0);
+    CAPTURE(R::name);
+    CAPTURE(P::name);
+    CHECK(run_all<O, S, R, P, scalar_backend>(law::gaussian<float>(6, 24, 1), inputs.stats()) > 0);
+    CHECK(run_all<O, S, R, P, native_backend>(law::gaussian<float>(6, 24, 2), inputs.stats()) > 0);
+    CHECK(run_all<O, S, R, P, native_backend>(law::gaussian<bf16>(6, 24, 3), inputs.stats()) > 0);
+    CHECK(run_all<O, S, R, P, native_backend>(law::gaussian<f16>(6, 24, 4), inputs.stats()) > 0);
+  };
+  law::for_each_policy<law::packers>([&](auto packer) {
+    law::for_each_policy<law::observers>(
+        [&](auto observer) { law::for_each_policy<law::rounders>([&](auto rounder) { run(observer, no_suppressor{}, rounder, packer); }); });
+    law::for_each_policy<law::suppressors>([&](auto suppressor) { run(minmax_observer{}, suppressor, rtn_rounder{}, packer); });
   });
 }
 

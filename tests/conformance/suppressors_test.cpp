@@ -4,7 +4,9 @@
 #include <doctest/doctest.h>
 #include <qlib/suppressor/fold.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 namespace {
 
@@ -14,11 +16,21 @@ using namespace qlib;
 struct layer {
   law::matrix<float> inputs = law::gaussian(16, 8, 1);
   law::matrix<float> weights = law::gaussian(4, 8, 2);
+  law::matrix<float> ranges{2, 8};
   std::vector<float> absmax = std::vector<float>(8, 0.0f), low = absmax, high = absmax, mean = absmax;
   law::matrix<float> gram{8, 8};
+  float deviation = 0.3f;
 
-  layer() {
+  /// `multiple` of the inputs; channel c is what channel (c + rotation) % 8 of the plain layer is; `dead` is one that is always zero.
+  explicit layer(float multiple = 1, std::size_t rotation = 0, std::size_t dead = 8) {
     for (std::size_t t = 0; t < 16; ++t) inputs.view()(t, 3) *= 64;
+    const auto turn = [&](law::matrix<float>& m) {
+      for (std::size_t r = 0; r < m.rows; ++r) std::rotate(m.view().row(r), m.view().row(r) + rotation, m.view().row(r) + 8);
+    };
+    turn(inputs);
+    turn(weights);
+    for (std::size_t t = 0; t < 16; ++t)
+      for (std::size_t c = 0; c < 8; ++c) inputs.view()(t, c) *= c == dead ? 0.0f : multiple;
     for (std::size_t t = 0; t < 16; ++t)
       for (std::size_t i = 0; i < 8; ++i) {
         const float x = inputs.view()(t, i);
@@ -28,14 +40,18 @@ struct layer {
         mean[i] += std::abs(x) / 16;
         for (std::size_t j = 0; j < 8; ++j) gram.view()(i, j) += inputs.view()(t, i) * inputs.view()(t, j);
       }
+    for (std::size_t i = 0; i < 8; ++i) ranges.view()(0, i) = low[i], ranges.view()(1, i) = high[i];
+    deviation *= multiple;
   }
   statistics_view stats() const {
     return {.column_absmax = absmax,
             .column_min = low,
             .column_max = high,
             .column_mean = mean,
-            .deviation = 8,
+            .sample_ranges = ranges.view(),
+            .deviation = deviation,
             .inputs = inputs.view(),
+            .first_inputs = 16,
             .gram = gram.view(),
             .tokens = 16};
   }
@@ -47,6 +63,8 @@ transform solved(const layer& l) {
   const smoothing_group group{.weights = weights, .weight_spec = int8_per_channel{}, .input_spec = quant_spec{.granularity = tile::per_tensor()}};
   return S{}.solve(group, l.stats());
 }
+
+std::vector<float> scales(const transform& t) { return t.scale.empty() ? std::vector<float>(8, 1.0f) : t.scale; }
 
 }  // namespace
 
@@ -76,6 +94,30 @@ TEST_CASE_TEMPLATE_DEFINE("folding keeps the layer's function", S, suppressor_fu
     }
 }
 TEST_CASE_TEMPLATE_APPLY(suppressor_function, law::suppressors);
+
+TEST_CASE_TEMPLATE_DEFINE("a dead channel spoils no scale", S, suppressor_dead) {
+  for (const std::size_t dead : {3, 0})
+    for (const float s : scales(solved<S>(layer{1, 0, dead}))) CHECK((std::isfinite(s) && s > 0));
+}
+TEST_CASE_TEMPLATE_APPLY(suppressor_dead, law::suppressors);
+
+TEST_CASE_TEMPLATE_DEFINE("the order of channels does not matter", S, suppressor_order) {
+  std::vector<float> expected = scales(solved<S>(layer{}));
+  std::rotate(expected.begin(), expected.begin() + 3, expected.end());
+  const std::vector<float> got = scales(solved<S>(layer{1, 3}));
+  for (std::size_t c = 0; c < 8; ++c) CHECK(got[c] == doctest::Approx(expected[c]).epsilon(1e-6));  // sums in another order
+}
+TEST_CASE_TEMPLATE_APPLY(suppressor_order, law::suppressors);
+
+TEST_CASE_TEMPLATE_DEFINE("inputs four times as large have scales in the same proportions, if all channels are scaled", S, suppressor_units) {
+  // threshold_smooth and cbq_mask leave channels at 1: only the mask's scale has no unit.
+  // Where alphas are nearly as good as each other (exponent_slack) the last bits of the scales may choose.
+  if constexpr (std::is_same_v<S, threshold_smooth> || std::is_same_v<S, outlier_suppression_lite>) return;
+  const std::vector<float> one = scales(solved<S>(layer{})), four = scales(solved<S>(layer{4}));
+  for (std::size_t c = 0; c < 8; ++c) CHECK(four[c] / four[0] == doctest::Approx(one[c] / one[0]).epsilon(1e-5));
+  if constexpr (std::is_same_v<S, cbq_mask> || std::is_same_v<S, awq>) CHECK(four[0] == doctest::Approx(one[0]).epsilon(1e-5));
+}
+TEST_CASE_TEMPLATE_APPLY(suppressor_units, law::suppressors);
 
 TEST_CASE("no_suppressor is the identity") {
   const layer l;

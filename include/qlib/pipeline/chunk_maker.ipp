@@ -4,7 +4,7 @@
 #include <qlib/pipeline/calibration.hpp>
 #include <qlib/pipeline/chunk.hpp>
 #include <qlib/pipeline/compose.hpp>
-#include <qlib/pipeline/run.hpp>
+#include <qlib/pipeline/weight_error.hpp>
 #include <qlib/recipe/policy_options.hpp>
 
 #include <bit>

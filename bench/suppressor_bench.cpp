@@ -1,0 +1,89 @@
+// Searches of outlier suppression on one linear, one thread: time as a multiple of the products that they cannot do without.
+#include <qlib/registry.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace qlib;
+
+constexpr std::size_t rows = 4096, cols = 4096, tokens = 512;
+
+/// A linear with Gaussian weights, and Gaussian inputs of which every 64th channel is 50 times as large.
+struct linear {
+  std::vector<float> weight, inputs, absmax, low, high, mean, outputs;
+  std::vector<matrix_view<const float>> weights;
+  gemm products{gemm_options{}};
+
+  linear() : weight(rows * cols), inputs(tokens * cols), absmax(cols), low(cols), high(cols), mean(cols), outputs(tokens * rows) {
+    std::mt19937 random{1};
+    std::normal_distribution<float> gaussian{0, 0.02f};
+    for (float& v : weight) v = gaussian(random);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const std::size_t c = i % cols;
+      inputs[i] = 50 * gaussian(random) * (c % 64 == 7 ? 50.0f : 1.0f);
+      low[c] = std::min(low[c], inputs[i]);
+      high[c] = std::max(high[c], inputs[i]);
+      absmax[c] = std::max(absmax[c], std::abs(inputs[i]));
+      mean[c] += std::abs(inputs[i]) / tokens;
+    }
+    weights.push_back({weight.data(), rows, cols});
+  }
+
+  double product_seconds() {
+    const auto start = std::chrono::steady_clock::now();
+    products(matrix_view<const float>{inputs.data(), tokens, cols}, weights[0], matrix_view<float>{outputs.data(), tokens, rows});
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+};
+
+/// `products`: how many a search computes at least.
+template <class Policy>
+void search(benchmark::State& state, const Policy& policy, const quant_spec& w, std::optional<quant_spec> x, double products) {
+  static linear l;
+  const smoothing_group group{.weights = l.weights, .weight_spec = w, .input_spec = x, .products = &l.products};
+  const statistics_view stats{.column_absmax = l.absmax,
+                              .column_min = l.low,
+                              .column_max = l.high,
+                              .column_mean = l.mean,
+                              .inputs = {l.inputs.data(), tokens, cols},
+                              .tokens = tokens};
+  std::vector<double> alone, all;
+  for (auto _ : state) {  // products before and after, so that a clock that changes meets both
+    for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds());
+    const auto start = std::chrono::steady_clock::now();
+    benchmark::DoNotOptimize(policy.solve(group, stats));
+    all.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds());
+    state.SetIterationTime(all.back());
+  }
+  std::nth_element(alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(alone.size() / 2), alone.end());
+  std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end());
+  const double product = alone[alone.size() / 2];
+  state.counters["of_products"] = all[all.size() / 2] / (products * product);
+  state.counters["product_GFLOP/s"] = 2e-9 * static_cast<double>(rows * cols * tokens) / product;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto add = [](const std::string& name, auto policy, quant_spec w, std::optional<quant_spec> x, double products) {
+    benchmark::RegisterBenchmark((name + "/4096x4096/512 tokens").c_str(), [=](benchmark::State& s) { search(s, policy, w, x, products); })
+        ->UseManualTime()
+        ->Iterations(3)
+        ->Unit(benchmark::kMillisecond);
+  };
+  const quant_spec int8{}, static_int8{.symmetric = false, .granularity = tile::per_tensor()};
+  add("awq/20 scales/int4 g128", awq{}, int4_per_group{}, std::nullopt, 20);
+  add("awq/20 scales/int8", awq{}, int8, std::nullopt, 20);
+  add("smooth_quant/13 alphas/w8a8 static", smooth_quant{{.alpha = std::nullopt}}, int8, static_int8, 13);
+  add("flex_smooth_quant/41 exponents/int8", flex_smooth{}, int8, int8, 41);
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}
