@@ -72,7 +72,11 @@ TEST_CASE("every combination of policies compiles, runs, and stores what its pac
   law::for_each_policy<law::packers>([&](auto packer) {
     law::for_each_policy<law::observers>(
         [&](auto observer) { law::for_each_policy<law::rounders>([&](auto rounder) { run(observer, no_suppressor{}, rounder, packer); }); });
-    law::for_each_policy<law::suppressors>([&](auto suppressor) { run(minmax_observer{}, suppressor, rtn_rounder{}, packer); });
+  });
+  // A suppressor works on weights before the others see them: one of each is enough (the product of all is ten times the code).
+  law::for_each_policy<law::suppressors>([&]<class S>(S) {
+    CAPTURE(S::name);
+    CHECK(run_all<minmax_observer, S, rtn_rounder, int8_packer, native_backend>(law::gaussian<float>(6, 24, 5), inputs.stats()) > 0);
   });
 }
 
