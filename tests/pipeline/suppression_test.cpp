@@ -113,6 +113,8 @@ TEST_CASE("the float function of every family stays behind a rotation, or the ro
       continue;
     }
     ++rotated;
+    CAPTURE(f.logit_difference());
+    CAPTURE(f.movement_of_one_ulp());
     CHECK(f.keeps_function());
     CHECK_FALSE(f.found.folds.matrices.empty());
   }

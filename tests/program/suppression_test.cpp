@@ -72,7 +72,7 @@ TEST_CASE("a rotation lowers the error of W8A8_DYNAMIC on outliers, and needs no
 
 TEST_CASE("suppressed checkpoints are the same for any number of threads") {
   temporary_folder folder;
-  const std::vector<std::string> more{"--quant_type", "w8a8", "--anti_method", "m6", "--reproducible", "--calib_samples", "2"};
+  const std::vector<std::string> more{"--quant_type", "w8a8", "--anti_method", "m6", "--reproducible", "--calib_length", "64"};
   std::string first;
   for (const char* threads : {"1", "3"}) {
     std::vector<std::string> words = quant(model, folder.path(threads), more);

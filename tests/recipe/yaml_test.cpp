@@ -386,10 +386,10 @@ TEST_CASE("other processors, keys, savers and versions are errors that list what
   check_error(good + "metadata: {name: x}\n", "r.yaml:6: metadata.name", "known keys: config_id, score, label");
   check_error(good + "  prior: [{process: []}]\n", "r.yaml:6: spec.prior", "need calibration, not built yet");
   check_error(good + "  runner: fast\n", "r.yaml:6: spec.runner", "known: auto, layer_wise");
-  check_error(good + "  - type: iter_smooth\n    alpha: 0.5\n", "r.yaml:6: spec.process[1].type",
-              "processor 'iter_smooth' is not built yet in this version: known: linear_quant, dynamic_cache, fa3_quant, group");
+  check_error(good + "  - type: flatquant\n    strategies: []\n", "r.yaml:6: spec.process[1].type",
+              "processor 'flatquant' is not built yet in this version: known: linear_quant, dynamic_cache, fa3_quant, group");
   check_error(good + "  - type: linear\n", "r.yaml:6",
-              "unknown processor 'linear': known: linear_quant, dynamic_cache, fa3_quant, group; not yet: autoround_quant");
+              "unknown processor 'linear': known: linear_quant, dynamic_cache, fa3_quant, group, smooth_quant");
   check_error(good + "  - {include: ['*']}\n", "r.yaml:6", "the key 'type' is missing");
   check_error(good + "  - {type: group}\n", "r.yaml:6", "a group without configs");
   check_error(linear_quant("{" + w8 + "}", "    exlude: [a]\n"), "r.yaml:6: spec.process[0].exlude", "known keys: type, qconfig, include, exclude");

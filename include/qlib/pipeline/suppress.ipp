@@ -263,7 +263,7 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
             for (std::size_t r = 0; r < v.rows(); ++r) {
               double sum = bias[r];
               for (std::size_t c = 0; c < v.cols(); ++c) sum += static_cast<double>(to_float(v(r, c))) * static_cast<double>(t.shift[c]);
-              bias[r] = round_to(source_.type(name).value_or(source_.type(module + ".weight").value_or(dtype::f32)), static_cast<float>(sum));
+              bias[r] = static_cast<float>(sum);  // rounded where it is stored; what kernels add to their sums is made of this
             }
           },
           w->weight());

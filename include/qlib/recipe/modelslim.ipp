@@ -17,8 +17,8 @@ inline constexpr std::array<string_view, 3> document_keys{"apiversion", "metadat
 inline constexpr std::array<string_view, 5> metadata_keys{"config_id", "score", "label", "verified_model_types", "verified_tags"};
 inline constexpr std::array<string_view, 5> spec_keys{"runner", "prior", "process", "save", "dataset"};
 inline constexpr std::array<string_view, 4> runners{"auto", "layer_wise", "model_wise", "dp_layer_wise"};
-inline constexpr std::array<string_view, 11> processors{"linear_quant", "dynamic_cache",     "fa3_quant",    "group", "smooth_quant",
-                                                        "iter_smooth",  "flex_smooth_quant", "flex_awq_ssz", "awq",   "kv_smooth"};
+inline constexpr std::array<string_view, 11> processors{"linear_quant",      "dynamic_cache", "fa3_quant", "group",     "smooth_quant", "iter_smooth",
+                                                        "flex_smooth_quant", "flex_awq_ssz",  "awq",       "kv_smooth", "quarot"};
 inline constexpr std::array<string_view, 13> unbuilt_processors{"autoround_quant",
                                                                 "online_quarot",
                                                                 "adapt_rotation",
