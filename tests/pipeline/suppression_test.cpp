@@ -57,11 +57,11 @@ struct suppressed_family {
     return largest;
   }
 
-  /// 1e-5 of the largest logit; the gated delta nets are not that stable: their logits move by 2e-5 with a unit in the last place.
-  bool keeps_function() const {
+  /// 1e-5 of the largest logit; the gated delta nets are not that stable: their logits move by 2e-5 with a unit in the last place. `roundings`
+  /// of an element: one of a scaling, of a rotation one a stage.
+  bool keeps_function(double roundings = 1) const {
     const double difference = logit_difference();
-    CAPTURE(difference);
-    return difference <= 1e-5 || (family.model.description.delta_net.key_heads > 0 && difference <= movement_of_one_ulp());
+    return difference <= 1e-5 || (family.model.description.delta_net.key_heads > 0 && difference <= roundings * movement_of_one_ulp());
   }
 
   double logit_difference() const {
@@ -113,9 +113,7 @@ TEST_CASE("the float function of every family stays behind a rotation, or the ro
       continue;
     }
     ++rotated;
-    CAPTURE(f.logit_difference());
-    CAPTURE(f.movement_of_one_ulp());
-    CHECK(f.keeps_function());
+    CHECK(f.keeps_function(std::log2(static_cast<double>(f.family.model.description.hidden_size))));
     CHECK_FALSE(f.found.folds.matrices.empty());
   }
   CHECK(rotated >= 12);

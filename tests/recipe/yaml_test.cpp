@@ -239,8 +239,9 @@ TEST_CASE("activations must be dynamic tokens, tensors or groups") {
 TEST_CASE("what a modifier cannot do is an error that names the line and lists what is known") {
   check_error("s:\n  m_modifiers:\n    GPTQModifier: {scheme: W4A16}\n", "r.yaml:3: s.m_modifiers.GPTQModifier",
               "modifier 'GPTQModifier' is not built yet in this version: known: QuantizationModifier");
-  check_error("s:\n  m_modifiers:\n    QuantModifier: {}\n", "r.yaml:3",
-              "unknown modifier 'QuantModifier': known: QuantizationModifier; not yet: GPTQModifier");
+  check_error(
+      "s:\n  m_modifiers:\n    QuantModifier: {}\n", "r.yaml:3",
+      "unknown modifier 'QuantModifier': known: QuantizationModifier, SmoothQuantModifier, AWQModifier, SpinQuantModifier; not yet: GPTQModifier");
   check_error("s:\n  modifier:\n    x: {}\n", "r.yaml:2: s.modifier", "unknown key 'modifier' in a stage");
   check_error(modifier("      scheme: NVFP4\n"), "r.yaml:4: QuantizationModifier.scheme",
               "scheme 'NVFP4' is not built yet in this version: known: W8A8, INT8");

@@ -13,11 +13,18 @@ namespace qlib::inline v0::detail {
 
 namespace llmcompressor {
 
-inline constexpr std::array<std::string_view, 3> modifiers{"QuantizationModifier", "SmoothQuantModifier", "AWQModifier"};
-inline constexpr std::array<std::string_view, 12> unbuilt_modifiers{
-    "GPTQModifier",      "AutoRoundModifier",    "SpinQuantModifier",        "QuIPModifier",
-    "SparseGPTModifier", "WandaPruningModifier", "MagnitudePruningModifier", "ConstantPruningModifier",
-    "OBCQModifier",      "TransformModifier",    "vLLMQuantizationModifier", "LogarithmicEqualizationModifier"};
+inline constexpr std::array<std::string_view, 4> modifiers{"QuantizationModifier", "SmoothQuantModifier", "AWQModifier", "SpinQuantModifier"};
+inline constexpr std::array<std::string_view, 11> unbuilt_modifiers{"GPTQModifier",
+                                                                    "AutoRoundModifier",
+                                                                    "QuIPModifier",
+                                                                    "SparseGPTModifier",
+                                                                    "WandaPruningModifier",
+                                                                    "MagnitudePruningModifier",
+                                                                    "ConstantPruningModifier",
+                                                                    "OBCQModifier",
+                                                                    "TransformModifier",
+                                                                    "vLLMQuantizationModifier",
+                                                                    "LogarithmicEqualizationModifier"};
 inline constexpr std::array<std::string_view, 11> modifier_keys{"targets",
                                                                 "ignore",
                                                                 "scheme",
