@@ -1,10 +1,10 @@
 #pragma once
 #include <qlib/io/checksum.hpp>
+#include <qlib/linalg/hadamard.hpp>
 #include <qlib/model/module_name.hpp>
 #include <qlib/model/parameter_check.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_suppression.hpp>
-#include <qlib/pipeline/rotate.hpp>
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/policy_options.hpp>
 
@@ -234,11 +234,12 @@ class planner {
                                .remedy = "leave it out"});
     auto stream = residual_stream_of(*model_, *parameters_);
     if (!stream) return found_.push_back(std::move(stream).error());
-    if (how.residual && !can_rotate(stream->width, how.block_size))
-      return found_.push_back({.where = how.where,
-                               .problem = "no Hadamard matrix is known for " + std::to_string(how.block_size ? how.block_size : stream->width) +
-                                          " of the hidden size " + std::to_string(stream->width),
-                               .remedy = "give a block_size that is a power of two and divides it"});
+    const std::size_t block = how.block_size ? how.block_size : stream->width;
+    if (how.residual && (stream->width % block != 0 || !has_hadamard(block)))
+      return found_.push_back(
+          {.where = how.where,
+           .problem = "no Hadamard matrix is known for " + std::to_string(block) + " of the hidden size " + std::to_string(stream->width),
+           .remedy = "give a block_size that is a power of two and divides it"});
     if (how.residual) {
       folded_.matrices.insert(stream->embedding);
       for (const residual_stream::norm& n : stream->norms) {

@@ -2,15 +2,17 @@
 #pragma once
 #include <qlib/model/description.hpp>
 #include <qlib/model/parameters.hpp>
-#include <qlib/pipeline/plan.hpp>
 #include <qlib/recipe/recipe.hpp>
 
 #include <functional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace qlib::inline v0 {
+
+struct quantization_plan;
 
 /// What folding touches.
 struct folded_names {

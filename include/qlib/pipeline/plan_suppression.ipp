@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_suppression.hpp>
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/policy_options.hpp>

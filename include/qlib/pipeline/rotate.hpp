@@ -11,9 +11,6 @@ namespace qlib::inline v0 {
 /// cannot be read.
 status rotate(const planned_rotation& plan, const parameter_source& source, model_folds& out);
 
-/// Whether a rotation of this size is known (linalg/hadamard.hpp).
-bool can_rotate(std::size_t width, std::size_t block_size);
-
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)

@@ -31,11 +31,6 @@ inline status rotate_bias(const parameter_source& source, const std::string& mod
 
 }  // namespace detail
 
-QLIB_INLINE bool can_rotate(std::size_t width, std::size_t block_size) {
-  const std::size_t block = block_size ? block_size : width;
-  return block > 0 && width % block == 0 && has_hadamard(block);
-}
-
 QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& source, model_folds& out) {
   const residual_stream& stream = plan.stream;
   if (plan.how.residual) {
@@ -61,7 +56,7 @@ QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& 
   }
   if (!plan.how.heads) return {};
   for (const residual_stream::values& v : stream.heads) {
-    if (!can_rotate(v.head_dim, 0)) continue;
+    if (!has_hadamard(v.head_dim)) continue;
     const auto shape = source.shape(v.graph.targets.front() + ".weight");
     rotation of_source{detail::hadamard_of(v.graph.channels.rows, v.head_dim, plan.how, 1), true};
     for (std::size_t run = 0; run < v.graph.channels.count; ++run)
