@@ -110,7 +110,8 @@ TEST_CASE("the report names the path that made each layer") {
   const environment with{"new"};
   const program_result r = run_program(quant(folder.path("out"), "npu", "w8a8_dynamic", {"--json"}));
   REQUIRE_MESSAGE(r.exit_code == 0, r.err);
-  for (const json& layer : json::parse(r.out)["layers"]) CHECK(layer["path"].get<std::string>().find("quantize: AscendQuantV3") != std::string::npos);
+  const json report = json::parse(r.out);
+  for (const json& layer : report["layers"]) CHECK(layer["path"].get<std::string>().find("quantize: AscendQuantV3") != std::string::npos);
 }
 
 TEST_CASE("old libraries do the same work with the ops that they have") {
