@@ -1,7 +1,7 @@
 /// What outlier suppression does to a model's weights, before they are quantized.
 #pragma once
 #include <qlib/model/parameters.hpp>
-#include <qlib/suppressor/fold.hpp>
+#include <qlib/suppressor/fold_step.hpp>
 
 #include <iterator>
 #include <map>

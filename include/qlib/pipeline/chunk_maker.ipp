@@ -4,8 +4,8 @@
 #include <qlib/pipeline/calibration.hpp>
 #include <qlib/pipeline/chunk.hpp>
 #include <qlib/pipeline/compose.hpp>
+#include <qlib/pipeline/row_quantizer.hpp>
 #include <qlib/pipeline/weight_error.hpp>
-#include <qlib/recipe/policy_options.hpp>
 
 #include <bit>
 #include <cmath>
@@ -222,19 +222,12 @@ class chunk_maker {
     return emit_slots(item, c, q, {out, layout.bytes()}, layout, emit);
   }
 
-  /// Range, round and pack strip by strip; each stage is visited by itself (registry.hpp).
+  /// Range, round and pack strip by strip.
   template <Element T, class B>
   status quantize_strips(const B& backend, const work_item& item, matrix_view<const T> w, qparams_view q, const packed_layout& layout, std::byte* out,
                          std::size_t first_row) {
     const linear_encoding& e = *item.encoding;
-    if (observer_choice_ != item.observer) {
-      observer_ = *make_policy<registry::observers>(item.observer, {}, "observer");  // the plan has checked it
-      observer_choice_ = item.observer;
-    }
-    if (rounder_choice_ != item.rounder) {
-      rounder_ = *make_policy<registry::rounders>(item.rounder, {}, "rounder");
-      rounder_choice_ = item.rounder;
-    }
+    rows_.choose(item.observer, item.rounder);
     const auto [multiple, in_place] = std::visit(
         [](const auto& p) {
           return std::pair{std::size_t{p.row_multiple}, bool{p.stores_codes}};
@@ -249,26 +242,16 @@ class chunk_maker {
       const std::size_t count = std::min(step, w.rows() - r);
       const auto strip = w.strip(r, count);
       const qparams_view sq = q.strip(r, count, tile_rows);
-      const std::span<const range> ranges = std::visit(
-          [&](auto& o) {
-            o.reset(e.spec.granularity, sq.grid);
-            o.observe(backend, strip);
-            return std::span<const range>{o.ranges()};
-          },
-          *observer_);
-      for (const range& seen : ranges)
-        if (!seen.defined()) {
-          error bad = non_finite_error(strip, first_row + r);
-          const stored_tensor& t = source_.tensors()[item.source.tensor];
-          bad.where = source_.shards()[t.shard].path();
-          bad.problem = bad.subject.substr(6) + " is " + bad.problem;  // "weight[17, 3]" -> "[17, 3] is NaN"
-          bad.subject = item.name + ".weight";
-          return bad;
-        }
-      solve_qparams(ranges, e.spec, sq);
       std::byte* to = out + r / multiple * layout.row_bytes();
       const matrix_view<std::int8_t> codes{in_place ? reinterpret_cast<std::int8_t*>(to) : scratch, count, w.cols()};
-      std::visit([&](const auto& rounder) { rounder.round(backend, strip, e.spec, {}, as_const(sq), codes); }, *rounder_);
+      if (!rows_.quantize(backend, strip, e.spec, sq, codes)) {
+        error bad = non_finite_error(strip, first_row + r);
+        const stored_tensor& t = source_.tensors()[item.source.tensor];
+        bad.where = source_.shards()[t.shard].path();
+        bad.problem = bad.subject.substr(6) + " is " + bad.problem;  // "weight[17, 3]" -> "[17, 3] is NaN"
+        bad.subject = item.name + ".weight";
+        return bad;
+      }
       if (!in_place) std::visit([&](const auto& p) { p.pack(backend, e.spec, matrix_view<const std::int8_t>{codes}, to); }, e.packer);
     }
     return {};
@@ -417,9 +400,7 @@ class chunk_maker {
   const checkpoint& source_;
   const quantization_plan& plan_;
   const calibration* found_;
-  std::optional<registry::observers::any> observer_;
-  std::optional<registry::rounders::any> rounder_;
-  policy_choice observer_choice_, rounder_choice_;
+  row_quantizer rows_;
   buffer loaded_, folded_, packed_, codes_, unpacked_, values_;
   std::vector<float> scales_;
   std::vector<std::int32_t> zero_points_;

@@ -5,7 +5,7 @@
 #include <qlib/format/compressed_tensors_config.hpp>
 #include <qlib/pipeline/compose.hpp>
 #include <qlib/pipeline/partly_quantized.hpp>
-#include <qlib/recipe/policy_options.hpp>
+#include <qlib/pipeline/row_quantizer.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -78,12 +78,12 @@ inline std::size_t task_rows(const quant_spec& spec, std::size_t rows) {
 }
 
 /// Static W8A8 of AscendV1, y = (sum of xq * wq + quant_bias) * deq_scale: one f32 for both scales, and the bias in whole steps of it.
-inline bool is_folded(const linear_encoding& e) {
+inline bool scales_its_sums(const linear_encoding& e) {
   return std::any_of(e.tensors.begin(), e.tensors.end(), [](const output_tensor& t) { return t.role == slot_role::quant_bias; });
 }
 
 /// Scales of the rows and their biases as such a kernel has them.
-inline void fold(float input_scale, std::span<float> scales, std::span<float> bias) {
+inline void as_sums_are_scaled(float input_scale, std::span<float> scales, std::span<float> bias) {
   for (std::size_t r = 0; r < scales.size(); ++r) {
     const float deq = input_scale * scales[r];
     scales[r] = deq / input_scale;
@@ -91,32 +91,23 @@ inline void fold(float input_scale, std::span<float> scales, std::span<float> bi
   }
 }
 
-/// out = what the codes of w mean; false for a value that is not finite. w: whole tiles. bias: of these rows, or empty; changed if folded.
+/// out = what the codes of w mean; false for a value that is not finite. w: whole tiles. bias: of these rows, or empty; changed where the kernel
+/// scales its sums.
 template <Element T>
 bool requantize_rows(const work_item& item, const activation_arithmetic& input, matrix_view<const T> w, matrix_view<float> out,
                      std::span<float> bias) {
   const quant_spec& spec = item.encoding->spec;
   const native_backend backend;
   const grid g = grid_of(spec.granularity, w.rows(), w.cols());
-  auto observer = *make_policy<registry::observers>(item.observer, {}, "observer");  // the plan has checked both
-  const auto rounder = *make_policy<registry::rounders>(item.rounder, {}, "rounder");
-  const bool finite = std::visit(
-      [&](auto& o) {
-        o.reset(spec.granularity, g);
-        o.observe(backend, w);
-        const std::span<const range> seen = o.ranges();
-        return std::all_of(seen.begin(), seen.end(), [](const range& r) { return r.defined(); });
-      },
-      observer);
-  if (!finite) return false;
   std::vector<float> scales(g.tiles());
   std::vector<std::int32_t> zero_points(spec.symmetric || spec.type == number::floating ? 0 : g.tiles());
   const qparams_view q{g, scales, zero_points};
-  std::visit([&](const auto& o) { solve_qparams(o.ranges(), spec, q); }, observer);
   std::vector<std::int8_t> codes(w.size());
   const matrix_view<std::int8_t> view{codes.data(), w.rows(), w.cols()};
-  std::visit([&](const auto& r) { r.round(backend, w, spec, {}, as_const(q), view); }, rounder);
-  if (is_folded(*item.encoding)) fold(input.scale, scales, bias);
+  row_quantizer rows;
+  rows.choose(item.observer, item.rounder);
+  if (!rows.quantize(backend, w, spec, q, view)) return false;
+  if (scales_its_sums(*item.encoding)) as_sums_are_scaled(input.scale, scales, bias);
   backend.dequantize(matrix_view<const std::int8_t>{view}, spec, as_const(q), out);
   return true;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/backend/native.hpp>
+#include <qlib/model/linear_group.hpp>
 #include <qlib/pipeline/suppress.hpp>
 #include <qlib/recipe/policy_options.hpp>
 #include <qlib/suppressor/output_error.hpp>
@@ -103,10 +104,11 @@ QLIB_INLINE status suppression_pass::solve_keys(const planned_suppression& p, su
     }
     const std::string name = module + (g.norms ? ".weight" : ".bias");
     if (!source_.contains(name)) return {};
-    std::vector<float> values((*source_.shape(name))[0]);
-    if (status s = source_.read(name, {values.data(), 1, values.size()}); !s) return s;
     const float plus = g.norms && g.one_plus ? 1.0f : 0.0f;
-    for (std::size_t k = 0; k < runs.channels(); ++k) values[runs.row(k)] = (values[runs.row(k)] + plus) / divisor(k) - plus;
+    std::vector<float> values;
+    if (status s = read_constants(source_, name, plus, values); !s) return s;
+    for (std::size_t k = 0; k < runs.channels(); ++k) values[runs.row(k)] = values[runs.row(k)] / divisor(k);
+    for (float& v : values) v -= plus;
     folds_.vectors[name] = std::move(values);
     return {};
   };
@@ -185,8 +187,8 @@ QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& 
   if (p.graph.kind != subgraph_kind::norm_linear) {
     const std::string name = p.graph.source + ".bias";
     if (options_.as_peers || !source_.contains(name)) return {};
-    std::vector<float> bias((*source_.shape(name))[0]);
-    if (status s = source_.read(name, {bias.data(), 1, bias.size()}); !s) return s;
+    std::vector<float> bias;
+    if (status s = read_constants(source_, name, 0, bias); !s) return s;
     const dtype type = source_.type(name).value_or(dtype::f32);
     for (std::size_t c = 0; c < t.scale.size(); ++c) {
       const float before = bias[p.graph.channels.row(c)], after = round_to(type, before / t.scale[c]), scale = before / after;
@@ -198,10 +200,10 @@ QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& 
   const std::string name = p.graph.source + ".weight";
   const dtype type = source_.type(name).value_or(dtype::f32);
   const float plus = p.graph.one_plus ? 1.0f : 0.0f;
-  std::vector<float> gain(n), bias(t.shift.empty() ? 0 : n, 0.0f);
-  if (status s = source_.read(name, {gain.data(), 1, n}); !s) return s;
+  std::vector<float> gain, bias(t.shift.empty() ? 0 : n, 0.0f);
+  if (status s = read_constants(source_, name, 0, gain); !s) return s;
   if (!t.shift.empty() && source_.contains(p.graph.source + ".bias"))
-    if (status s = source_.read(p.graph.source + ".bias", {bias.data(), 1, n}); !s) return s;
+    if (status s = read_constants(source_, p.graph.source + ".bias", 0, bias); !s) return s;
   if (t.scale.empty()) t.scale.assign(n, 1.0f);
   for (std::size_t c = 0; c < n; ++c) {
     const float before = gain[c] + plus;
@@ -231,8 +233,8 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
   if (g.kind == subgraph_kind::norm_linear) {
     // Biases of the norm that are there already are divided with it; a shift has made its own.
     if (t.shift.empty() && source_.contains(g.source + ".bias")) {
-      std::vector<float> bias(g.channels.channels());
-      if (status s = source_.read(g.source + ".bias", {bias.data(), 1, bias.size()}); !s) return s;
+      std::vector<float> bias;
+      if (status s = read_constants(source_, g.source + ".bias", 0, bias); !s) return s;
       for (std::size_t c = 0; c < bias.size(); ++c) bias[c] /= t.scale[c];
       folds_.vectors[g.source + ".bias"] = std::move(bias);
     }
@@ -243,8 +245,8 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
     for (std::size_t c = 0; c < t.scale.size(); ++c) rows.rows[g.channels.row(c)] = t.scale[c];
     const std::string name = g.source + ".bias";
     if (source_.contains(name)) {
-      std::vector<float> bias((*shape)[0]);
-      if (status s = source_.read(name, {bias.data(), 1, bias.size()}); !s) return s;
+      std::vector<float> bias;
+      if (status s = read_constants(source_, name, 0, bias); !s) return s;
       const dtype type = source_.type(name).value_or(dtype::f32);
       for (std::size_t r = 0; r < bias.size(); ++r) bias[r] = round_to(type, bias[r] / rows.rows[r]);
       folds_.vectors[name] = std::move(bias);
@@ -252,25 +254,18 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
     folds_.matrices[g.source].push_back(std::move(rows));
     if (g.kind == subgraph_kind::ov) changes_[detail::value_operand(g)].push_back(t);
   }
+  const std::vector<float> scale = map.expand(t.scale), shift = map.expand(t.shift);
   for (const std::string& module : g.targets) {
-    if (!t.shift.empty()) {
+    if (!shift.empty()) {
       auto w = source_.linear(module);
       if (!w) return std::move(w).error();
-      const std::string name = module + ".bias";
+      // Rounded where it is stored: what kernels add to their sums is made of this.
       std::vector<float> bias = w->bias.empty() ? std::vector<float>(w->rows(), 0.0f) : w->bias;
-      std::visit(
-          [&](auto v) {
-            for (std::size_t r = 0; r < v.rows(); ++r) {
-              double sum = bias[r];
-              for (std::size_t c = 0; c < v.cols(); ++c) sum += static_cast<double>(to_float(v(r, c))) * static_cast<double>(t.shift[c]);
-              bias[r] = static_cast<float>(sum);  // rounded where it is stored; what kernels add to their sums is made of this
-            }
-          },
-          w->weight());
-      folds_.vectors[name] = std::move(bias);
+      std::visit([&](auto view) { fold_shift(shift, view, std::span{bias}); }, w->weight());
+      folds_.vectors[module + ".bias"] = std::move(bias);
     }
-    folds_.matrices[module].push_back(scaling{map.expand(t.scale), {}});
-    changes_[module].push_back({map.expand(t.scale), t.shift.empty() ? std::vector<float>{} : map.expand(t.shift)});
+    folds_.matrices[module].push_back(scaling{scale, {}});
+    changes_[module].push_back({scale, shift});
   }
   return {};
 }
