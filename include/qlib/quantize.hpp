@@ -13,6 +13,7 @@
 #include <qlib/packer/pack_quantized.hpp>
 #include <qlib/pipeline/compose.hpp>
 #include <qlib/rounder/rtn.hpp>
+#include <qlib/suppressor/fold.hpp>
 #include <qlib/suppressor/none.hpp>
 
 namespace qlib::inline v0 {
@@ -51,19 +52,44 @@ class quantized_matrix {
   }
   bool allocated() const { return memory_.data() != nullptr || memory_.size() == 0; }
 
+  /// What the suppressor did to the weight's columns: the product is what it was when inputs are divided by its scale [in_features].
+  const transform& suppression() const { return suppression_; }
+  void set_suppression(transform t) { suppression_ = std::move(t); }
+
  private:
   static constexpr std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
   quant_spec spec_;
   packed_layout layout_;
   qlib::grid grid_;
   buffer memory_;
+  transform suppression_;
 };
+
+namespace detail {
+
+/// The first statistic of the inputs that a policy needs and `stats` does not have for every column, as an error.
+inline status check_statistics(needs wanted, const statistics_view& stats, std::size_t cols, std::string_view policy) {
+  const auto lacks = [&](needs one, std::size_t size) { return includes(wanted, one) && size != cols; };
+  const char* missing = lacks(needs::column_absmax, stats.column_absmax.size()) ? "column_absmax"
+                        : lacks(needs::column_range, stats.column_min.size()) || lacks(needs::column_range, stats.column_max.size())
+                            ? "column_min and column_max"
+                        : lacks(needs::column_mean, stats.column_mean.size()) ? "column_mean"
+                        : lacks(needs::inputs, stats.inputs.cols())           ? "inputs"
+                                                                              : nullptr;
+  if (missing == nullptr) return {};
+  return error{.subject = "statistics",
+               .problem = std::string{policy} + " needs " + missing + " of " + std::to_string(cols) + " columns",
+               .remedy = "collect them with channel_statistics (observer/channel_statistics.hpp)"};
+}
+
+}  // namespace detail
 
 /// Quantizes `weight` [out_features, in_features], f32, bf16 or f16.
 ///
 /// `spec` is a type such as int8_per_channel (wrong combinations then fail to compile) or a quant_spec made at run time (then they
-/// are errors). Throws nothing of its own; allocates once, twice where codes are packed. Errors: a NaN or infinity (names row and
-/// column), a group size that does not divide, a packer that cannot store the spec.
+/// are errors). Throws nothing of its own; allocates once, twice where codes are packed. A suppressor solves from `stats` of the inputs and
+/// changes an f32 copy of the weight: the result says what its inputs must be divided by. Errors: a NaN or infinity (names row and column), a
+/// group size that does not divide, a packer that cannot store the spec, statistics that the suppressor needs and that are missing.
 template <Observer O = minmax_observer, Rounder R = rtn_rounder, Packer P = int8_packer, OutlierSuppressor S = no_suppressor,
           Backend B = native_backend, class T, class Spec>
 requires std::convertible_to<const Spec&, quant_spec> result<quantized_matrix> quantize(matrix_view<T> weight, const Spec& spec_like,
@@ -83,7 +109,22 @@ requires std::convertible_to<const Spec&, quant_spec> result<quantized_matrix> q
   buffer scratch{P::stores_codes ? 0 : strip_rows(spec, P::row_multiple, weight.rows(), weight.cols(), sizeof(E)) * weight.cols()};
   if (!out.allocated() || (scratch.size() > 0 && scratch.data() == nullptr))
     return error{.kind = error_kind::run_failed, .subject = "quantize", .problem = "out of memory", .remedy = {}};
-  if (status s = stages.run(matrix_view<const E>{weight}, spec, stats, out.params(), scratch.data(), out.data()); !s) return std::move(s).error();
+  const auto run = [&]<class V>(matrix_view<const V> w) { return stages.run(w, spec, stats, out.params(), scratch.data(), out.data()); };
+  status done;
+  if constexpr (std::is_same_v<S, no_suppressor>) {
+    done = run(matrix_view<const E>{weight});
+  } else {
+    if (status s = detail::check_statistics(S::needs, stats, weight.cols(), S::name); !s) return std::move(s).error();
+    buffer memory{weight.size() * sizeof(float)};
+    if (memory.data() == nullptr && memory.size() > 0)
+      return error{.kind = error_kind::run_failed, .subject = "quantize", .problem = "out of memory", .remedy = {}};
+    const matrix_view<float> folded{reinterpret_cast<float*>(memory.data()), weight.rows(), weight.cols()};
+    stages.backend.to_float(matrix_view<const E>{weight}, folded);
+    out.set_suppression(stages.suppress(folded, spec, stats));
+    fold_into_reader(out.suppression(), {}, folded);
+    done = run(matrix_view<const float>{folded});
+  }
+  if (!done) return std::move(done).error();
   return out;
 }
 

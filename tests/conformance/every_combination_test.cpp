@@ -29,12 +29,21 @@ const std::vector<quant_spec>& specs() {
 
 /// Statistics of independent inputs: enough for every policy.
 struct independent_inputs {
-  std::vector<float> absmax;
-  law::matrix<float> gram;
-  explicit independent_inputs(std::size_t channels) : absmax(channels, 1.0f), gram{channels, channels} {
+  std::vector<float> absmax, low;
+  law::matrix<float> gram, tokens;
+  explicit independent_inputs(std::size_t channels)
+      : absmax(channels, 1.0f), low(channels, -1.0f), gram{channels, channels}, tokens{law::gaussian<float>(4, channels, 9)} {
     for (std::size_t i = 0; i < channels; ++i) gram.view()(i, i) = 1;
   }
-  statistics_view stats() const { return {.column_absmax = absmax, .gram = gram.view(), .tokens = 1}; }
+  statistics_view stats() const {
+    return {.column_absmax = absmax,
+            .column_min = low,
+            .column_max = absmax,
+            .column_mean = absmax,
+            .inputs = tokens.view(),
+            .gram = gram.view(),
+            .tokens = 1};
+  }
 };
 
 /// Runs all specs; the number of those that the packer stored.

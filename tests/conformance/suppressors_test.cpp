@@ -2,6 +2,7 @@
 #include "registered.hpp"
 
 #include <doctest/doctest.h>
+#include <qlib/quantize.hpp>
 #include <qlib/suppressor/fold.hpp>
 
 #include <algorithm>
@@ -118,6 +119,26 @@ TEST_CASE_TEMPLATE_DEFINE("inputs four times as large have scales in the same pr
   if constexpr (std::is_same_v<S, cbq_mask> || std::is_same_v<S, awq>) CHECK(four[0] == doctest::Approx(one[0]).epsilon(1e-5));
 }
 TEST_CASE_TEMPLATE_APPLY(suppressor_units, law::suppressors);
+
+TEST_CASE_TEMPLATE_DEFINE("quantize solves, folds and quantizes what is folded, and says what inputs are divided by", S, suppressor_quantize) {
+  const layer l;
+  const matrix_view<const float> weight = l.weights.view();
+  const transform t = S{}.solve(smoothing_group{.weights = std::span{&weight, 1}, .weight_spec = int8_per_channel{}}, l.stats());
+  law::matrix<float> folded = l.weights;
+  fold_into_reader(t, {}, folded.view());
+  const auto expected = quantize(matrix_view<const float>{folded.view()}, int8_per_channel{});
+  const auto got = quantize<minmax_observer, rtn_rounder, int8_packer, S>(weight, int8_per_channel{}, l.stats());
+  REQUIRE(expected);
+  REQUIRE(got);
+  CHECK(std::ranges::equal(got->bytes(), expected->bytes()));
+  CHECK(std::ranges::equal(got->scales(), expected->scales()));
+  CHECK(got->suppression().scale == t.scale);
+
+  const auto lacking = quantize<minmax_observer, rtn_rounder, int8_packer, S>(weight, int8_per_channel{});
+  CHECK(static_cast<bool>(lacking) == (S::needs == needs::nothing));
+  if (!lacking) CHECK(lacking.error().problem.find("needs column_absmax of 8 columns") != std::string::npos);
+}
+TEST_CASE_TEMPLATE_APPLY(suppressor_quantize, law::suppressors);
 
 TEST_CASE("no_suppressor is the identity") {
   const layer l;

@@ -9,26 +9,14 @@
 
 using namespace qlib_test;
 
-namespace {
-
-template <class T>
-std::vector<T> elements(const tensor_set& set, const std::string& name) {
-  const auto bytes = set.bytes(name);
-  std::vector<T> out(bytes.size() / sizeof(T));
-  std::memcpy(out.data(), bytes.data(), bytes.size());
-  return out;
-}
-
-}  // namespace
-
 TEST_CASE("Paley's and Sylvester's matrices equal the ones that numpy constructs") {
   tensor_set set;
   set.open(QLIB_SOURCE_DIR "/tests/golden/data/numerics/hadamard.safetensors");
   for (std::size_t n : {12, 16, 20, 36, 44, 60, 76, 84, 108}) {  // over prime fields; 28, 52 and 100 order their fields' elements otherwise
     CAPTURE(n);
-    CHECK(elements<std::int8_t>(set, "H" + std::to_string(n)) == qlib::hadamard_matrix(n)->signs);
+    CHECK(set.elements<std::int8_t>("H" + std::to_string(n)) == qlib::hadamard_matrix(n)->signs);
   }
-  for (std::size_t n : {28, 52, 100}) CHECK(elements<std::int8_t>(set, "H" + std::to_string(n)) != qlib::hadamard_matrix(n)->signs);
+  for (std::size_t n : {28, 52, 100}) CHECK(set.elements<std::int8_t>("H" + std::to_string(n)) != qlib::hadamard_matrix(n)->signs);
 }
 
 TEST_CASE("rotated rows equal numpy's products with its matrices, whose doublings are outermost") {
@@ -37,7 +25,7 @@ TEST_CASE("rotated rows equal numpy's products with its matrices, whose doubling
   for (std::size_t n : {40, 108, 128}) {
     CAPTURE(n);
     const std::size_t base = qlib::hadamard_base(n), power = n / base;
-    const auto x = elements<float>(set, "x" + std::to_string(n)), y = elements<float>(set, "y" + std::to_string(n));
+    const auto x = set.elements<float>("x" + std::to_string(n)), y = set.elements<float>("y" + std::to_string(n));
     const auto r = qlib::hadamard_rotation::make(n);
     REQUIRE(r);
     // numpy's element a * base + i is ours at i * power + a.

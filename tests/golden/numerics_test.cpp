@@ -19,14 +19,6 @@ tensor_set load(const char* name) {
   return set;
 }
 
-template <class T>
-std::vector<T> elements(const tensor_set& set, const std::string& name) {
-  const auto bytes = set.bytes(name);
-  std::vector<T> out(bytes.size() / sizeof(T));
-  std::memcpy(out.data(), bytes.data(), bytes.size());
-  return out;
-}
-
 std::uint32_t bits_of_float(float x) { return std::bit_cast<std::uint32_t>(x); }
 
 /// What PyTorch made of `w` [24, 128]: symmetric scales are absmax / qmax, and 1 for a tile of zeros.
@@ -79,9 +71,9 @@ quantized quantize(const std::vector<T>& w, const qlib::quant_spec& spec) {
 
 TEST_CASE("f32 becomes PyTorch's bf16, f16 and e4m3 bits, and NaN stays NaN") {
   const tensor_set set = load("convert.safetensors");
-  const auto x = elements<float>(set, "x");
-  const auto as_bf16 = elements<std::uint16_t>(set, "bf16"), as_f16 = elements<std::uint16_t>(set, "f16");
-  const auto as_e4m3 = elements<std::uint8_t>(set, "e4m3fn_sat");  // clamped to +-448 first, as every quantizer does
+  const auto x = set.elements<float>("x");
+  const auto as_bf16 = set.elements<std::uint16_t>("bf16"), as_f16 = set.elements<std::uint16_t>("f16");
+  const auto as_e4m3 = set.elements<std::uint8_t>("e4m3fn_sat");  // clamped to +-448 first, as every quantizer does
   REQUIRE(x.size() == 4849);
   for (std::size_t i = 0; i < x.size(); ++i) {
     CAPTURE(bits_of_float(x[i]));
@@ -99,22 +91,22 @@ TEST_CASE("f32 becomes PyTorch's bf16, f16 and e4m3 bits, and NaN stays NaN") {
 
 TEST_CASE("each of PyTorch's codes widens to a float that converts back to it") {
   const tensor_set set = load("convert.safetensors");
-  for (const std::uint16_t code : elements<std::uint16_t>(set, "bf16"))
+  for (const std::uint16_t code : set.elements<std::uint16_t>("bf16"))
     if (const float v = qlib::to_float(qlib::bf16{code}); !std::isnan(v)) CHECK(qlib::to_bf16(v).bits == code);
-  for (const std::uint16_t code : elements<std::uint16_t>(set, "f16"))
+  for (const std::uint16_t code : set.elements<std::uint16_t>("f16"))
     if (const float v = qlib::to_float(qlib::f16{code}); !std::isnan(v)) CHECK(qlib::to_f16(v).bits == code);
-  for (const std::uint8_t code : elements<std::uint8_t>(set, "e4m3fn_sat"))
+  for (const std::uint8_t code : set.elements<std::uint8_t>("e4m3fn_sat"))
     if (const float v = qlib::e4m3_to_float(code); !std::isnan(v)) CHECK(qlib::to_e4m3(v) == code);
 }
 
 TEST_CASE("symmetric scales, codes and dequantized values are PyTorch's, bit for bit") {
   const tensor_set set = load("quantize.safetensors");
-  const auto w = elements<float>(set, "w");
+  const auto w = set.elements<float>("w");
   for (const symmetric_case& c : symmetric_cases()) {
     CAPTURE(c.name);
     const quantized ours = quantize(w, c.spec);
-    const auto scales = elements<float>(set, c.name + ".scale"), values = elements<float>(set, c.name + ".dq");
-    const auto codes = elements<std::int8_t>(set, c.name + ".q");
+    const auto scales = set.elements<float>(c.name + ".scale"), values = set.elements<float>(c.name + ".dq");
+    const auto codes = set.elements<std::int8_t>(c.name + ".q");
     REQUIRE(ours.scales.size() == scales.size());
     const std::size_t tile = w.size() / scales.size();
     for (std::size_t t = 0; t < scales.size(); ++t) {
@@ -131,7 +123,7 @@ TEST_CASE("symmetric scales, codes and dequantized values are PyTorch's, bit for
 
 TEST_CASE("asymmetric scales and zero points are PyTorch's, and codes differ only at ties") {
   const tensor_set set = load("quantize.safetensors");
-  const auto w = elements<float>(set, "w");
+  const auto w = set.elements<float>("w");
   const struct {
     std::string name;
     qlib::quant_spec spec;
@@ -142,8 +134,8 @@ TEST_CASE("asymmetric scales and zero points are PyTorch's, and codes differ onl
   for (const auto& c : cases) {
     CAPTURE(c.name);
     const quantized ours = quantize(w, c.spec);
-    const auto scales = elements<float>(set, c.name + ".scale");
-    const auto zero_points = elements<std::uint8_t>(set, c.name + ".zp"), codes = elements<std::uint8_t>(set, c.name + ".q");
+    const auto scales = set.elements<float>(c.name + ".scale");
+    const auto zero_points = set.elements<std::uint8_t>(c.name + ".zp"), codes = set.elements<std::uint8_t>(c.name + ".q");
     REQUIRE(ours.scales.size() == scales.size());
     const std::size_t tile = w.size() / scales.size();
     const int half = 1 << (c.spec.num_bits - 1);  // these codes are unsigned, ours signed
@@ -170,8 +162,8 @@ TEST_CASE("asymmetric scales and zero points are PyTorch's, and codes differ onl
 
 TEST_CASE("codes of near-ties are those of a true division") {
   const tensor_set set = load("quantize.safetensors");
-  const auto w = elements<float>(set, "near.w"), scales = elements<float>(set, "near.scale");
-  const auto divided = elements<std::int8_t>(set, "near.div"), multiplied = elements<std::int8_t>(set, "near.recip");
+  const auto w = set.elements<float>("near.w"), scales = set.elements<float>("near.scale");
+  const auto divided = set.elements<std::int8_t>("near.div"), multiplied = set.elements<std::int8_t>("near.recip");
   const std::size_t width = w.size() / scales.size();
   std::size_t told_apart = 0;
   for (std::size_t i = 0; i < w.size(); ++i) {
@@ -183,16 +175,16 @@ TEST_CASE("codes of near-ties are those of a true division") {
 
 TEST_CASE("halves round to even, and codes saturate") {
   const tensor_set set = load("quantize.safetensors");
-  const auto x = elements<float>(set, "ties"), rounded = elements<float>(set, "ties.round");
+  const auto x = set.elements<float>("ties"), rounded = set.elements<float>("ties.round");
   for (std::size_t i = 0; i < x.size(); ++i)
     CHECK(static_cast<float>(qlib::quantize_value(x[i], 1.0f, 0, {})) == std::clamp(rounded[i], -128.0f, 127.0f));
 }
 
 TEST_CASE("bf16 arithmetic gives the scales and codes that PyTorch computes on bf16 tensors") {
   const tensor_set set = load("quantize.safetensors");
-  const auto w = elements<qlib::bf16>(set, "bf16_in.w");
+  const auto w = set.elements<qlib::bf16>("bf16_in.w");
   const auto scales = set.floats("bf16_in.scale");
-  const auto codes = elements<std::int8_t>(set, "bf16_in.q");
+  const auto codes = set.elements<std::int8_t>("bf16_in.q");
   const quantized ours = quantize(w, {.scale_dtype = qlib::dtype::bf16, .arithmetic = qlib::dtype::bf16});
   for (std::size_t r = 0; r < rows; ++r)
     if (scales[r] != 0.0f) CHECK(bits_of_float(ours.scales[r]) == bits_of_float(scales[r]));  // 0: the row of zeros

@@ -78,6 +78,14 @@ class tensor_set {
   }
   std::span<const std::byte> bytes(const std::string& name) const { return files_[owner_.at(name)].bytes(info(name)); }
   std::vector<float> floats(const std::string& name) const { return floats_of(info(name).dtype, bytes(name)); }
+  /// As they are stored.
+  template <class T>
+  std::vector<T> elements(const std::string& name) const {
+    const auto from = bytes(name);
+    std::vector<T> out(from.size() / sizeof(T));
+    std::memcpy(out.data(), from.data(), from.size());
+    return out;
+  }
 
  private:
   std::vector<qlib::safetensors_file> files_;

@@ -1,3 +1,5 @@
+#include "random_values.hpp"
+
 #include <qlib/backend/scalar.hpp>
 #include <qlib/linalg/hadamard.hpp>
 
@@ -31,14 +33,6 @@ bool is_hadamard(const sign_matrix& h) {
       if (2 * differ != h.order) return false;
     }
   return true;
-}
-
-std::vector<float> random_values(std::size_t n, unsigned seed) {
-  std::mt19937 random{seed};
-  std::normal_distribution<float> normal;
-  std::vector<float> out(n);
-  for (float& v : out) v = normal(random);
-  return out;
 }
 
 /// Element (r, c) of R, from the matrix and the documented generator.

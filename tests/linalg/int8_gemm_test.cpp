@@ -1,3 +1,5 @@
+#include "random_values.hpp"
+
 #include <qlib/core/buffer.hpp>
 #include <qlib/linalg/dispatch.hpp>
 #include <qlib/linalg/int8_gemm.hpp>
@@ -51,14 +53,6 @@ struct shape {
 constexpr shape shapes[] = {{1, 1, 1, 0},      {1, 1, 1021, 3},   {1, 512, 300, 0}, {512, 1, 300, 1}, {13, 33, 1, 5},  {12, 32, 1020, 0},
                             {7, 47, 1019, 1},  {25, 65, 2043, 7}, {6, 16, 4, 0},    {11, 31, 7, 2},   {5, 3, 4096, 0}, {100, 70, 40, 9},
                             {23, 130, 777, 1}, {3, 4, 9, 1},      {4, 17, 510, 0},  {30, 20, 511, 1}};
-
-std::vector<float> random_values(std::size_t n, unsigned seed) {
-  std::mt19937 random{seed};
-  std::normal_distribution<float> normal;
-  std::vector<float> out(n);
-  for (float& v : out) v = normal(random);
-  return out;
-}
 
 }  // namespace
 

@@ -17,21 +17,6 @@ std::vector<std::string> quant(const std::string& out, const std::vector<std::st
   return words;
 }
 
-std::string bytes_of(const std::string& path) {
-  std::ifstream in{path, std::ios::binary};
-  REQUIRE_MESSAGE(in.good(), path);
-  return {std::istreambuf_iterator<char>{in}, {}};
-}
-
-std::string weights_of(const std::string& out) { return bytes_of(out + "/quant_model_weights-00001-of-00001.safetensors"); }
-
-void check_invalid(const std::vector<std::string>& arguments, const std::string& out, std::string_view part) {
-  const program_result r = run_program(arguments);
-  CHECK(r.exit_code == 2);
-  CHECK_MESSAGE(r.err.find(part) != std::string::npos, r.err);
-  CHECK_FALSE(std::filesystem::exists(out));
-}
-
 }  // namespace
 
 TEST_CASE("static W8A8 is the same for any number of threads, and says what it calibrated with") {

@@ -44,12 +44,6 @@ std::vector<std::string> quant(const std::string& out, const std::string& device
   return words;
 }
 
-std::string weights_of(const std::string& out) {
-  std::ifstream in{out + "/quant_model_weights-00001-of-00001.safetensors", std::ios::binary};
-  REQUIRE_MESSAGE(in.good(), out);
-  return {std::istreambuf_iterator<char>{in}, {}};
-}
-
 /// Names and shapes are the same, codes differ by at most 1, and everything else not at all.
 void check_close(const std::string& ours, const std::string& theirs) {
   qlib::safetensors_file a, b;

@@ -130,6 +130,23 @@ inline std::string difference(const std::map<std::string, std::string>& a, const
   return text;
 }
 
+inline std::string bytes_of(const std::string& path) {
+  std::ifstream in{path, std::ios::binary};
+  REQUIRE_MESSAGE(in.good(), path);
+  return {std::istreambuf_iterator<char>{in}, {}};
+}
+
+/// Of an ascend_v1 checkpoint in one part.
+inline std::string weights_of(const std::string& out) { return bytes_of(out + "/quant_model_weights-00001-of-00001.safetensors"); }
+
+/// Runs the program, which has to refuse for a reason that says `part`, and to write nothing.
+inline void check_invalid(const std::vector<std::string>& arguments, const std::string& out, std::string_view part) {
+  const program_result r = run_program(arguments);
+  CHECK(r.exit_code == 2);
+  CHECK_MESSAGE(r.err.find(part) != std::string::npos, r.err);
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
 /// Runs the program, which has to refuse: exit code 2, nothing on stdout, on stderr only lines `qlib: error: ...`, one for each
 /// element of `errors` in any order and each with all the element's parts, and nothing new or changed below `folder`.
 inline void check_refused(const std::string& folder, const std::vector<std::string>& arguments, const std::vector<std::vector<std::string>>& errors) {

@@ -18,24 +18,11 @@ std::vector<std::string> quant(const std::string& from, const std::string& out, 
   return words;
 }
 
-std::string weights_of(const std::string& out) {
-  std::ifstream in{out + "/quant_model_weights-00001-of-00001.safetensors", std::ios::binary};
-  REQUIRE_MESSAGE(in.good(), out);
-  return {std::istreambuf_iterator<char>{in}, {}};
-}
-
 double kl_of(const std::string& quantized, const std::string& reference) {
   const program_result r =
       run_program({"eval", "--quiet", "--json", "--model_path", quantized, "--reference", reference, "--ids", eval_ids, "--samples", "8"});
   REQUIRE_MESSAGE(r.exit_code == 0, r.err);
   return json::parse(r.out)["kl"].get<double>();
-}
-
-void check_invalid(const std::vector<std::string>& arguments, const std::string& out, std::string_view part) {
-  const program_result r = run_program(arguments);
-  CHECK(r.exit_code == 2);
-  CHECK_MESSAGE(r.err.find(part) != std::string::npos, r.err);
-  CHECK_FALSE(std::filesystem::exists(out));
 }
 
 }  // namespace

@@ -131,6 +131,47 @@ TEST_CASE("the number of threads changes no bit of an error or a scale") {
   CHECK(error > 0);
 }
 
+TEST_CASE("the error of int8 on both sides is that of dequantized values, whoever multiplies") {
+  const layer l{64, {300, 70}, 30, 31};
+  const smoothing_group group = l.group(quant_spec{}, quant_spec{});
+  const transform smooth = smooth_quant{}.solve(group, l.of.view);
+  for (const transform& t : {transform{}, smooth}) {
+    const std::vector<float> scale = t.identity() ? std::vector<float>(64, 1.0f) : t.scale;
+    std::vector<float> inverse(64), x(l.of.view.inputs.size());
+    for (std::size_t c = 0; c < 64; ++c) inverse[c] = 1 / scale[c];
+    const matrix_view<const float> in = l.of.view.inputs;
+    const matrix_view<float> x_q{x.data(), in.rows(), 64};
+    REQUIRE(scalar_backend{}.scaled_fake_quantize(in, inverse, quant_spec{}, x_q));  // times scale again: as the fold has it
+    double lost = 0, energy = 0;
+    for (const auto& w : l.weights) {
+      std::vector<float> q(w.size());
+      const matrix_view<float> w_q{q.data(), w.rows(), 64};
+      REQUIRE(scalar_backend{}.scaled_fake_quantize(w, scale, quant_spec{}, w_q));
+      for (std::size_t r = 0; r < in.rows(); ++r)
+        for (std::size_t o = 0; o < w.rows(); ++o) {
+          double exact = 0, got = 0;
+          for (std::size_t c = 0; c < 64; ++c) {
+            exact += static_cast<double>(in(r, c)) * static_cast<double>(w(o, c));
+            got += static_cast<double>(x_q(r, c)) * static_cast<double>(w_q(o, c));
+          }
+          lost += (got - exact) * (got - exact);
+          energy += exact * exact;
+        }
+    }
+    std::vector<double> errors;
+    for (const gemm_kind kind : {gemm_kind::reproducible, gemm_kind::fastest})
+      for (const std::size_t threads : {1, 3}) {
+        const gemm products{{.kind = kind, .threads = threads}};
+        smoothing_group with = group;
+        with.products = &products;
+        errors.push_back(output_error{with, l.of.view}.of(t));
+        CHECK(errors.back() == doctest::Approx(lost / energy).epsilon(1e-4));
+      }
+    CHECK(errors[0] == errors[1]);
+    CHECK(errors[2] == errors[3]);
+  }
+}
+
 TEST_CASE("without tokens, and with values that overflow, searches keep the identity") {
   const layer l{24, {12}, 8, 41};
   statistics_view blind = l.of.view;

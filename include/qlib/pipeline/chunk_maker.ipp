@@ -244,7 +244,9 @@ class chunk_maker {
       const qparams_view sq = q.strip(r, count, tile_rows);
       std::byte* to = out + r / multiple * layout.row_bytes();
       const matrix_view<std::int8_t> codes{in_place ? reinterpret_cast<std::int8_t*>(to) : scratch, count, w.cols()};
-      if (!rows_.quantize(backend, strip, e.spec, sq, codes)) {
+      const bool finite =
+          in_place ? rows_.quantize(backend, strip, e.spec, sq, codes) : rows_.quantize(backend, strip, e.spec, sq, e.packer, codes, to);
+      if (!finite) {
         error bad = non_finite_error(strip, first_row + r);
         const stored_tensor& t = source_.tensors()[item.source.tensor];
         bad.where = source_.shards()[t.shard].path();
@@ -252,7 +254,6 @@ class chunk_maker {
         bad.subject = item.name + ".weight";
         return bad;
       }
-      if (!in_place) std::visit([&](const auto& p) { p.pack(backend, e.spec, matrix_view<const std::int8_t>{codes}, to); }, e.packer);
     }
     return {};
   }

@@ -2,8 +2,11 @@
 #pragma once
 #include <qlib/concepts.hpp>
 #include <qlib/core/buffer.hpp>
+#include <qlib/suppressor/smoothing_group.hpp>
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 namespace qlib::inline v0 {
@@ -34,7 +37,39 @@ error non_finite_error(matrix_view<const T> w, std::size_t first_row) {
   return {.subject = "weight", .problem = "non-finite range", .remedy = {}};
 }
 
-/// The four stages of weight quantization as one object: range, suppress, round, pack. Each stage is a policy; a combination that
+/// The parameters of w's tiles, whole tiles: by the backend in one pass where the observer keeps nothing but extremes. False if a value is NaN or
+/// infinite: q is not specified then.
+template <Observer O, Backend B, Element T>
+bool solve_tiles(O& observer, const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q) {
+  if constexpr (requires {
+                  requires O::keeps_extremes;
+                  { backend.solve_tiles(w, spec, q) } -> std::same_as<bool>;
+                }) {
+    return backend.solve_tiles(w, spec, q);
+  } else {
+    observer.reset(spec.granularity, q.grid);
+    observer.observe(backend, w);
+    for (const range& seen : observer.ranges())
+      if (!seen.defined()) return false;
+    if constexpr (requires { backend.solve_qparams(observer.ranges(), spec, q); }) backend.solve_qparams(observer.ranges(), spec, q);
+    else qlib::solve_qparams(observer.ranges(), spec, q);
+    return true;
+  }
+}
+
+/// The packer's nibble_flip where codes of `spec` can be packed while they are made (backend.quantize_nibbles): none where the rounder is not
+/// element by element, or the packer has another layout.
+template <Rounder R, Packer P>
+std::optional<std::uint8_t> fused_nibbles(const R&, const P& packer, const quant_spec& spec) {
+  if constexpr (requires {
+                  requires R::element_wise;
+                  packer.nibble_flip(spec);
+                })
+    return packer.nibble_flip(spec);
+  else return std::nullopt;
+}
+
+/// The four stages of weight quantization as one object: suppress, range, round, pack. Each stage is a policy; a combination that
 /// cannot work does not compile, with a message that names the policy and what it misses.
 template <Observer O, OutlierSuppressor S, Rounder R, Packer P, Backend B>
 struct pipeline {
@@ -44,13 +79,22 @@ struct pipeline {
   P packer{};
   B backend{};
 
+  /// What makes w [out_features, in_features], the only reader of its input, easier to quantize: w has to be folded by it (suppressor/fold.hpp)
+  /// before it runs. Scales that are not positive and finite are 1.
+  transform suppress(matrix_view<const float> w, const quant_spec& spec, const statistics_view& stats) const {
+    transform t = suppressor.solve(smoothing_group{.weights = std::span{&w, 1}, .weight_spec = spec}, stats);
+    for (float& s : t.scale)
+      if (!std::isfinite(s) || !(s > 0)) s = 1.0f;
+    return t;
+  }
+
   /// Quantizes w [rows, cols], a whole matrix or a strip of it that starts at a tile boundary. `q` receives the parameters of w's
   /// tiles, `out` packer.layout(spec, rows, cols).bytes() bytes. `scratch` must hold w.size() bytes unless P::stores_codes. `streams`: `out`
   /// is not read soon, and a backend that can writes it past the caches: `backend.finish_streaming()` ends that.
   template <Element T>
   status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch, std::byte* out,
                    std::size_t first_row = 0, bool streams = false) {
-    if (!solve(w, spec, q)) return non_finite_error(w, first_row);
+    if (!solve_tiles(observer, backend, w, spec, q)) return non_finite_error(w, first_row);
     auto* codes = reinterpret_cast<std::int8_t*>(P::stores_codes ? out : scratch);
     const matrix_view<std::int8_t> code_view{codes, w.rows(), w.cols()};
     B to_out = backend;
@@ -58,12 +102,8 @@ struct pipeline {
                     { backend.streaming() } -> std::same_as<B>;
                   })
       if (streams) to_out = backend.streaming();
-    if constexpr (requires {
-                    requires R::element_wise;
-                    packer.nibble_flip(spec);
-                    backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {});
-                  })
-      if (const auto flip = packer.nibble_flip(spec)) {  // codes need not see memory
+    if constexpr (requires { backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {}); })
+      if (const auto flip = fused_nibbles(rounder, packer, spec)) {  // codes need not see memory
         auto* bytes = reinterpret_cast<std::uint8_t*>(out);
         const std::size_t row_bytes = packer.layout(spec, w.rows(), w.cols()).row_bytes();
         to_out.quantize_nibbles(w, spec, as_const(q), *flip, code_view, matrix_view<std::uint8_t>{bytes, w.rows(), row_bytes});
@@ -92,26 +132,6 @@ struct pipeline {
     if constexpr (requires { backend.finish_streaming(); })
       if (streams) backend.finish_streaming();
     return {};
-  }
-
- private:
-  /// The parameters of w's tiles; false if one has a NaN or an infinity.
-  template <Element T>
-  bool solve(matrix_view<const T> w, const quant_spec& spec, qparams_view q) {
-    if constexpr (requires {
-                    requires O::keeps_extremes;
-                    { backend.solve_tiles(w, spec, q) } -> std::same_as<bool>;
-                  }) {
-      return backend.solve_tiles(w, spec, q);
-    } else {
-      observer.reset(spec.granularity, q.grid);
-      observer.observe(backend, w);
-      for (const range& seen : observer.ranges())
-        if (!seen.defined()) return false;
-      if constexpr (requires { backend.solve_qparams(observer.ranges(), spec, q); }) backend.solve_qparams(observer.ranges(), spec, q);
-      else qlib::solve_qparams(observer.ranges(), spec, q);
-      return true;
-    }
   }
 };
 

@@ -1,129 +1,19 @@
 #pragma once
-#include <qlib/io/checksum.hpp>
 #include <qlib/linalg/hadamard.hpp>
-#include <qlib/model/module_name.hpp>
 #include <qlib/model/parameter_check.hpp>
+#include <qlib/pipeline/fingerprint.ipp>
+#include <qlib/pipeline/place_slots.ipp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_suppression.hpp>
-#include <qlib/recipe/match.hpp>
+#include <qlib/pipeline/stage_of.ipp>
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
-#include <filesystem>
-#include <map>
 #include <set>
 
 namespace qlib::inline v0 {
 
 namespace detail {
-
-/// What the program leaves float when the user named no list of his own: heads, routers, gates of shared experts, and projections
-/// that engines absorb or that are too small to matter. The families' public recipes do the same (docs/formats.md).
-inline bool float_by_default(std::string_view module) {
-  for (std::string_view tail :
-       {"shared_expert_gate", "kv_b_proj", "indexer.wq_b", "indexer.wk", "indexer.weights_proj", "in_proj_a", "in_proj_b", "in_proj_ba", "eh_proj"})
-    if (ends_with_component(module, tail)) return true;
-  for (std::string_view part :
-       {"visual", "vision_tower", "vision_model", "vision_encoder", "mm_projector", "multi_modal_projector", "mlp1", "audio_tower"})
-    if (contains_component(module, part)) return true;
-  return false;
-}
-
-struct compiled_stage {
-  pattern_set targets, ignore;
-};
-
-/// The stage that quantizes a module, by the precedence of the stage's language.
-inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe& r, const std::vector<compiled_stage>& stages,
-                                           std::vector<std::set<std::size_t>>& used) {
-  if (m.kind != module_class::linear && m.kind != module_class::head) return std::nullopt;
-  std::optional<std::size_t> best;
-  std::optional<pattern_match> best_match;
-  for (std::size_t i = 0; i < stages.size(); ++i) {
-    const stage& s = r.stages[i];
-    if (s.syntax == pattern_syntax::glob && (m.kind == module_class::head || !in_decoder_layer(m.name))) continue;
-    if (r.source == "flags" && s.targets == std::vector<std::string>{"Linear"} && (m.kind == module_class::head || float_by_default(m.name)))
-      continue;
-    const auto found = stages[i].targets.find(m.name, name_of(m.kind));
-    if (!found || !*found) continue;
-    used[i].insert((*found)->index);
-    if (stages[i].ignore.matches(m.name, name_of(m.kind))) continue;
-    if (!best || (s.syntax == pattern_syntax::compressed_tensors && **found < *best_match)) {
-      best = i;
-      best_match = **found;
-    }
-  }
-  return best;
-}
-
-/// Fills files, offsets and headers from the slots' order, names and sizes.
-inline status place_slots(quantization_plan& plan, const registry::formats::any& format, std::uint64_t limit) {
-  std::vector<std::vector<std::size_t>> parts(1);
-  std::uint64_t pending = 0;
-  for (std::size_t i = 0; i < plan.slots.size(); ++i) {
-    const std::uint64_t bytes = plan.slots[i].bytes;
-    if (limit > 0 && pending > 0 && pending + bytes >= limit) {
-      parts.emplace_back();
-      pending = 0;
-    }
-    parts.back().push_back(i);
-    pending += bytes;
-  }
-  for (std::size_t p = 0; p < parts.size(); ++p) {
-    std::vector<tensor_info> tensors;
-    std::map<std::string, std::size_t> by_name;
-    for (std::size_t i : parts[p]) {
-      const output_tensor& t = plan.slots[i].tensor;
-      tensors.push_back({t.name, t.type, t.shape});
-      by_name.emplace(t.name, i);
-    }
-    order_for_writing(tensors);
-    const auto size = assign_offsets(tensors);
-    if (!size) return size.error();
-    planned_file file;
-    file.name = std::visit([&](const auto& f) { return f.file_name(p, parts.size()); }, format);
-    auto header = serialize_safetensors_header(tensors, std::visit([](const auto& f) { return f.metadata(); }, format));
-    if (!header) return header.error();
-    file.header = *std::move(header);
-    file.bytes = file.header.size() + *size;
-    for (const tensor_info& t : tensors) {
-      output_slot& slot = plan.slots[by_name.at(t.name)];
-      slot.file = p;
-      slot.offset = file.header.size() + t.begin;
-    }
-    plan.files.push_back(std::move(file));
-  }
-  return {};
-}
-
-inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpoint& source, compat follow) {
-  checksum64 sum;
-  const auto add = [&](std::string_view text) {
-    const std::uint64_t n = text.size();
-    sum.update(std::as_bytes(std::span{&n, 1}));
-    sum.update(std::as_bytes(std::span{text}));
-  };
-  for (const planned_file& f : plan.files) add(f.name), add(f.header);
-  for (const document& d : plan.documents) add(d.name), add(d.text);
-  const auto add_policy = [&](const policy_choice& p) {
-    add(p.name);
-    for (const auto& [key, value] : p.options) add(key), add(value);
-  };
-  for (const work_item& i : plan.items) add(i.name), add_policy(i.observer), add_policy(i.rounder);
-  for (const calibrated_operand& o : plan.operands) add(o.name), add_policy(o.observer);
-  if (plan.rotation)
-    add(std::to_string(plan.rotation->how.block_size) + "," + std::to_string(plan.rotation->how.seed) + "," +
-        std::to_string(plan.rotation->how.random_signs) + std::to_string(plan.rotation->how.residual) + std::to_string(plan.rotation->how.heads));
-  for (const planned_suppression& p : plan.suppressions) add(p.graph.source), add_policy(p.suppressor);
-  add(std::to_string(static_cast<int>(follow)));
-  for (const safetensors_file& s : source.shards()) {
-    std::error_code ignored;
-    add(s.path());
-    add(std::to_string(std::filesystem::file_size(s.path(), ignored)));
-    add(std::to_string(std::filesystem::last_write_time(s.path(), ignored).time_since_epoch().count()));
-  }
-  return sum.value();
-}
 
 /// Builds a plan matrix by matrix, in model order.
 class planner {

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/model/linear_group.hpp>
 #include <qlib/pipeline/rotate.hpp>
 
 #include <memory>
@@ -20,10 +21,9 @@ inline std::shared_ptr<const hadamard_rotation> hadamard_of(std::size_t size, st
 inline status rotate_bias(const parameter_source& source, const std::string& module, const rotation& r, model_folds& out) {
   const std::string name = module + ".bias";
   if (!source.contains(name)) return {};
-  const auto shape = source.shape(name);
-  std::vector<float> bias((*shape)[0]);
+  std::vector<float> bias;
   if (const std::vector<float>* before = out.vector(name)) bias = *before;
-  else if (status s = source.read(name, {bias.data(), 1, bias.size()}); !s) return s;
+  else if (status s = read_constants(source, name, 0, bias); !s) return s;
   fold(r, {bias.data(), bias.size(), 1});
   out.vectors[name] = std::move(bias);
   return {};
@@ -37,10 +37,8 @@ QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& 
     const auto matrix = detail::hadamard_of(stream.width, plan.how.block_size, plan.how, 0);
     for (const residual_stream::norm& n : stream.norms) {
       const std::string name = n.name + ".weight";
-      std::vector<float> gain(stream.width);
-      if (status s = source.read(name, {gain.data(), 1, gain.size()}); !s) return s;
-      if (n.one_plus)
-        for (float& g : gain) g += 1.0f;
+      std::vector<float> gain;
+      if (status s = read_constants(source, name, n.one_plus ? 1.0f : 0.0f, gain); !s) return s;
       for (const std::string& reader : n.readers) {
         out.matrices[reader].push_back(scaling{gain, {}});
         out.matrices[reader].push_back(rotation{matrix});

@@ -1,14 +1,14 @@
 #pragma once
 #include <qlib/core/qparams.hpp>
 #include <qlib/core/view.hpp>
+#include <qlib/pipeline/compose.hpp>
 #include <qlib/recipe/policy_options.hpp>
 #include <qlib/recipe/recipe.hpp>
 #include <qlib/registry.hpp>
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <variant>
 
 namespace qlib::inline v0 {
@@ -31,20 +31,40 @@ class row_quantizer {
   /// Parameters and codes of w, whole tiles. False if a value is NaN or infinite: neither is specified then.
   template <class B, class T>
   bool quantize(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes) {
-    const std::span<const range> seen = std::visit(
-        [&](auto& o) {
-          o.reset(spec.granularity, q.grid);
-          o.observe(backend, w);
-          return std::span<const range>{o.ranges()};
-        },
-        *observer_);
-    if (!std::all_of(seen.begin(), seen.end(), [](const range& r) { return r.defined(); })) return false;
-    solve_qparams(seen, spec, q);
-    std::visit([&](const auto& r) { r.round(backend, w, spec, {}, as_const(q), codes); }, *rounder_);
+    if (!solve(backend, w, spec, q)) return false;
+    round(backend, w, spec, q, codes);
+    return true;
+  }
+
+  /// The same, packed: `out` receives packer.layout(spec, rows, cols).bytes() bytes. `scratch`: w's shape, for codes that have to see memory.
+  template <class B, class T>
+  bool quantize(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, const registry::packers::any& packer,
+                matrix_view<std::int8_t> scratch, std::byte* out) {
+    if (!solve(backend, w, spec, q)) return false;
+    if constexpr (requires { backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {}); }) {
+      const auto flip =
+          std::visit([&](const auto& p) { return std::visit([&](const auto& r) { return fused_nibbles(r, p, spec); }, *rounder_); }, packer);
+      if (flip) {
+        const std::size_t row_bytes = std::visit([&](const auto& p) { return p.layout(spec, w.rows(), w.cols()).row_bytes(); }, packer);
+        backend.quantize_nibbles(w, spec, as_const(q), *flip, scratch, {reinterpret_cast<std::uint8_t*>(out), w.rows(), row_bytes});
+        return true;
+      }
+    }
+    round(backend, w, spec, q, scratch);
+    std::visit([&](const auto& p) { p.pack(backend, spec, matrix_view<const std::int8_t>{scratch}, out); }, packer);
     return true;
   }
 
  private:
+  template <class B, class T>
+  bool solve(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q) {
+    return std::visit([&](auto& o) { return solve_tiles(o, backend, w, spec, q); }, *observer_);
+  }
+  template <class B, class T>
+  void round(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes) const {
+    std::visit([&](const auto& r) { r.round(backend, w, spec, {}, as_const(q), codes); }, *rounder_);
+  }
+
   std::optional<registry::observers::any> observer_;
   std::optional<registry::rounders::any> rounder_;
   policy_choice observer_choice_, rounder_choice_;

@@ -2,11 +2,11 @@
 #include <qlib/backend/device.hpp>
 #include <qlib/core/buffer.hpp>
 #include <qlib/core/work_queue.hpp>
-#include <qlib/io/checksum.hpp>
 #include <qlib/io/journal.hpp>
 #include <qlib/io/output_file.hpp>
 #include <qlib/pipeline/backend_worker.ipp>
 #include <qlib/pipeline/chunk.hpp>
+#include <qlib/pipeline/fingerprint.ipp>
 #include <qlib/pipeline/run.hpp>
 
 #include <algorithm>
@@ -24,28 +24,6 @@ namespace qlib::inline v0 {
 namespace detail {
 
 inline constexpr const char* journal_name = "/.qlib-journal";
-
-/// A journal belongs to one plan and to what calibration found for it.
-inline std::uint64_t fingerprint_of(const quantization_plan& plan, const calibration* found) {
-  if (!found) return plan.fingerprint;
-  checksum64 sum;
-  sum.update(std::as_bytes(std::span{&plan.fingerprint, 1}));
-  for (const operand_parameters& o : found->operands) {
-    sum.update(std::as_bytes(std::span{o.scales}));
-    sum.update(std::as_bytes(std::span{o.zero_points}));
-  }
-  for (const auto& [name, steps] : found->folds.matrices) {
-    sum.update(std::as_bytes(std::span{name}));
-    for (const fold_step& step : steps)  // rotations are the plan's
-      if (const auto* s = std::get_if<scaling>(&step))
-        sum.update(std::as_bytes(std::span{s->columns})), sum.update(std::as_bytes(std::span{s->rows}));
-  }
-  for (const auto& [name, values] : found->folds.vectors) {
-    sum.update(std::as_bytes(std::span{name}));
-    sum.update(std::as_bytes(std::span{values}));
-  }
-  return sum.value();
-}
 
 /// Whether the run of this plan was killed after its commit: all files are there with their headers.
 inline bool is_complete(const quantization_plan& plan, const std::string& folder) {

@@ -43,24 +43,36 @@ QLIB_INLINE void check_policy(std::string_view flag, const std::string& value, s
                    "known: " + comma_list(built) + (exists ? "" : "; not yet: " + comma_list(unbuilt))});
 }
 
+struct anti_method {
+  std::string_view letter, suppressor;
+  bool norms_alone;
+};
+inline constexpr std::array<anti_method, 9> anti_methods{{{"m1", "smooth_quant", true},
+                                                          {"m2", "threshold_smooth", true},
+                                                          {"m3", "awq", true},
+                                                          {"m4", "iter_smooth", false},
+                                                          {"m5", "cbq_mask", true},
+                                                          {"m6", "flex_smooth_quant", false},
+                                                          {"", "flex_awq_ssz", false},
+                                                          {"", "outlier_suppression_lite", false},
+                                                          {"", "kv_smooth", false}}};
+inline constexpr std::array<std::string_view, 2> rotation_methods{"quarot", "hadamard"};
+
+/// Letters, then names.
+inline std::vector<std::string_view> known_anti_methods() {
+  std::vector<std::string_view> names;
+  for (const anti_method& m : anti_methods)
+    if (!m.letter.empty()) names.push_back(m.letter);
+  for (const anti_method& m : anti_methods) names.push_back(m.suppressor);
+  names.insert(names.end(), rotation_methods.begin(), rotation_methods.end());
+  return names;
+}
+
 }  // namespace detail
 
 QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view name) {
-  struct known {
-    std::string_view letter, suppressor;
-    bool norms_alone;
-  };
-  static constexpr std::array<known, 9> methods{{{"m1", "smooth_quant", true},
-                                                 {"m2", "threshold_smooth", true},
-                                                 {"m3", "awq", true},
-                                                 {"m4", "iter_smooth", false},
-                                                 {"m5", "cbq_mask", true},
-                                                 {"m6", "flex_smooth_quant", false},
-                                                 {"", "flex_awq_ssz", false},
-                                                 {"", "outlier_suppression_lite", false},
-                                                 {"", "kv_smooth", false}}};
   const std::string lower = detail::lower_case(name);
-  for (const known& k : methods) {
+  for (const detail::anti_method& k : detail::anti_methods) {
     const bool by_letter = !lower.empty() && lower == k.letter;
     if (!by_letter && lower != k.suppressor) continue;
     suppression_stage s;
@@ -137,15 +149,12 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   std::optional<suppression_stage> suppression;
   std::optional<rotation_stage> rotation;
   const std::string anti = detail::lower_case(flags.anti_method);
-  if (anti == "quarot" || anti == "hadamard") {
+  if (std::find(detail::rotation_methods.begin(), detail::rotation_methods.end(), anti) != detail::rotation_methods.end()) {
     rotation.emplace();
     rotation->name = rotation->where = "--anti_method " + flags.anti_method;
   } else if (!anti.empty() && anti != "none") {
     suppression = find_anti_method(flags.anti_method);
-    if (!suppression)
-      fail("--anti_method " + flags.anti_method, "unknown",
-           "known: m1, m2, m3, m4, m5, m6, smooth_quant, threshold_smooth, awq, iter_smooth, cbq_mask, flex_smooth_quant, flex_awq_ssz, "
-           "outlier_suppression_lite, kv_smooth, quarot");
+    if (!suppression) fail("--anti_method " + flags.anti_method, "unknown", "known: " + detail::comma_list(detail::known_anti_methods()));
   }
 
   detail::check_patterns(flags.targets, pattern_syntax::compressed_tensors, "--targets", found);

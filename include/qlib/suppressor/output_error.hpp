@@ -2,6 +2,7 @@
 #include <qlib/core/parallel.hpp>
 #include <qlib/core/stats.hpp>
 #include <qlib/linalg/gemm.hpp>
+#include <qlib/linalg/int8_gemm.hpp>
 #include <qlib/suppressor/fake_quantize.hpp>
 #include <qlib/suppressor/smoothing_group.hpp>
 #include <qlib/suppressor/transform.hpp>
@@ -19,8 +20,8 @@ namespace qlib::inline v0 {
 /// How far the outputs of a group of linears are from the float ones when weights and inputs are quantized behind a transform: what searches
 /// minimize, and what a transform is judged by.
 ///
-/// Inputs are `stats.inputs`; static ranges are those of all tokens. Products are f32, sums over them f64 in an order that does not depend on
-/// the number of threads.
+/// Inputs are `stats.inputs`; static ranges are those of all tokens. Products are f32 (of int8 codes, exact, where both sides are quant_spec{}
+/// and nothing is shifted), sums over them f64 in an order that does not depend on the number of threads.
 class output_error {
  public:
   /// What `group` and `stats` point to must outlive it. Without inputs every error is 0.
@@ -29,6 +30,7 @@ class output_error {
       own_ = std::make_unique<gemm>(gemm_options{.kind = gemm_kind::reproducible});
       group_.products = own_.get();
     }
+    if (group_.weight_spec == quant_spec{} && group_.input_spec == quant_spec{} && x_.cols() < std::size_t{1} << 17) codes_.emplace(group_.products->options().kind, threads());
     if (group_.weight_spec) weights_.emplace(*group_.weight_spec, threads());
     if (group_.input_spec) inputs_.emplace(*group_.input_spec);
     for (const auto& w : group_.weights) {
@@ -44,18 +46,39 @@ class output_error {
     if (energy_ == 0) return 0;
     const std::vector<float> scale = t.scale.empty() ? std::vector<float>{} : group_.channels.expand(t.scale);
     const std::vector<float> shift = t.shift.empty() ? std::vector<float>{} : group_.channels.expand(t.shift);
-    if (!quantize_inputs(scale, shift)) return std::numeric_limits<double>::infinity();
+    const bool of_codes = codes_ && shift.empty();
+    if (!(of_codes ? codes_->quantize_inputs(x_, scale, threads()) : quantize_inputs(scale, shift))) return std::numeric_limits<double>::infinity();
     double sum = 0;
     for (std::size_t i = 0; i < group_.weights.size(); ++i) {
       output_.resize(float_outputs_[i].size());
       const matrix_view<float> y{output_.data(), x_.rows(), group_.weights[i].rows()};
-      if (!outputs(i, scale, y)) return std::numeric_limits<double>::infinity();
+      if (!(of_codes ? codes_->outputs(group_.weights[i], scale, threads(), y) : outputs(i, scale, y)))
+        return std::numeric_limits<double>::infinity();
       sum += sum_of_squares(y, {float_outputs_[i].data(), y.rows(), y.cols()}, outputs_of(shift, group_.weights[i]));
     }
     return std::isfinite(sum) ? sum / energy_ : std::numeric_limits<double>::infinity();
   }
 
  private:
+  /// Both sides as int8 codes, as an engine of W8A8 computes: an eighth of the time of f32 products.
+  struct int8_codes {
+    int8_gemm products;
+    int8_rows x, w;
+    std::vector<float> inverse;
+
+    int8_codes(gemm_kind kind, std::size_t threads) : products{kind, threads} {}
+    bool quantize_inputs(matrix_view<const float> inputs, const std::vector<float>& scale, std::size_t threads) {
+      inverse.resize(scale.size());
+      for (std::size_t c = 0; c < scale.size(); ++c) inverse[c] = 1.0f / scale[c];
+      return x.quantize(inputs, inverse, threads);
+    }
+    bool outputs(matrix_view<const float> weight, const std::vector<float>& scale, std::size_t threads, matrix_view<float> y) {
+      if (!w.quantize(weight, scale, threads)) return false;
+      products(x, w, y);
+      return true;
+    }
+  };
+
   std::size_t threads() const { return group_.products->options().threads; }
 
   /// What linear i makes of the inputs that quantize_inputs left: input_ holds them times `scale`, weights are quantized times and divided by it.
@@ -161,6 +184,7 @@ class output_error {
   matrix_view<const float> x_;
   std::unique_ptr<gemm> own_;  // on the heap: group_ points to it, also after a move
   std::optional<fake_quantizer> weights_, inputs_;
+  std::optional<int8_codes> codes_;
   std::vector<std::vector<float>> float_outputs_;
   std::vector<float> input_, weight_, output_;
   std::vector<double> row_sums_;

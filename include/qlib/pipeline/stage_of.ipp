@@ -1,0 +1,54 @@
+/// Which stage of a recipe quantizes a module. Part of plan.ipp.
+#pragma once
+#include <qlib/model/module_name.hpp>
+#include <qlib/model/modules.hpp>
+#include <qlib/recipe/match.hpp>
+#include <qlib/recipe/recipe.hpp>
+
+#include <optional>
+#include <set>
+#include <string_view>
+#include <vector>
+
+namespace qlib::inline v0::detail {
+
+/// What the program leaves float when the user named no list of his own: heads, routers, gates of shared experts, and projections
+/// that engines absorb or that are too small to matter. The families' public recipes do the same (docs/formats.md).
+inline bool float_by_default(std::string_view module) {
+  for (std::string_view tail :
+       {"shared_expert_gate", "kv_b_proj", "indexer.wq_b", "indexer.wk", "indexer.weights_proj", "in_proj_a", "in_proj_b", "in_proj_ba", "eh_proj"})
+    if (ends_with_component(module, tail)) return true;
+  for (std::string_view part :
+       {"visual", "vision_tower", "vision_model", "vision_encoder", "mm_projector", "multi_modal_projector", "mlp1", "audio_tower"})
+    if (contains_component(module, part)) return true;
+  return false;
+}
+
+struct compiled_stage {
+  pattern_set targets, ignore;
+};
+
+/// The stage that quantizes a module, by the precedence of the stage's language.
+inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe& r, const std::vector<compiled_stage>& stages,
+                                           std::vector<std::set<std::size_t>>& used) {
+  if (m.kind != module_class::linear && m.kind != module_class::head) return std::nullopt;
+  std::optional<std::size_t> best;
+  std::optional<pattern_match> best_match;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const stage& s = r.stages[i];
+    if (s.syntax == pattern_syntax::glob && (m.kind == module_class::head || !in_decoder_layer(m.name))) continue;
+    if (r.source == "flags" && s.targets == std::vector<std::string>{"Linear"} && (m.kind == module_class::head || float_by_default(m.name)))
+      continue;
+    const auto found = stages[i].targets.find(m.name, name_of(m.kind));
+    if (!found || !*found) continue;
+    used[i].insert((*found)->index);
+    if (stages[i].ignore.matches(m.name, name_of(m.kind))) continue;
+    if (!best || (s.syntax == pattern_syntax::compressed_tensors && **found < *best_match)) {
+      best = i;
+      best_match = **found;
+    }
+  }
+  return best;
+}
+
+}  // namespace qlib::inline v0::detail
