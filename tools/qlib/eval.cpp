@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <thread>
 
@@ -75,11 +76,8 @@ errors load_samples(const eval_options& o, calibration_data& out) {
   if (!text) return {text.error()};
   if (errors found = read_model_description(*text, config, description); !found.empty()) return found;
   limits.vocab_size = description.vocabulary;
-  const auto json = nlohmann::json::parse(*text, nullptr, false);
-  for (const auto* level : {&json, json.contains("text_config") ? &json["text_config"] : &json})
-    if (const auto it = level->find("max_position_embeddings"); it != level->end() && it->is_number_unsigned())
-      limits.max_length = it->get<std::size_t>();
-  const calibration_options how{.samples = o.samples, .length = o.length};
+  limits.max_length = description.max_tokens();
+  const calibration_options how{.samples = o.samples, .length = o.length, .length_flag = "--length"};
   if (!o.ids.empty()) {
     safetensors_file file;
     if (errors found = safetensors_file::open(o.ids, file); !found.empty()) return found;
@@ -93,6 +91,18 @@ errors load_samples(const eval_options& o, calibration_data& out) {
   return load_calibration_texts(o.text, *words, how, limits, out);
 }
 
+/// Whether the logits would be written over samples, or among the files of a checkpoint.
+bool is_input(const eval_options& o) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  for (const std::string& file : {o.text, o.ids})
+    if (!file.empty() && fs::equivalent(file, o.logits, ec)) return true;
+  const fs::path folder = fs::absolute(o.logits, ec).parent_path();
+  for (const std::string& model : {o.model_path, o.reference})
+    if (!model.empty() && fs::equivalent(model, folder, ec)) return true;
+  return false;
+}
+
 int run(const eval_options& o) {
   errors found;
   if (o.text.empty() == o.ids.empty())
@@ -101,12 +111,14 @@ int run(const eval_options& o) {
   if (o.phase != "decode" && o.phase != "prefill")
     found.push_back({.where = "--phase", .subject = o.phase, .problem = "is not known", .remedy = "use decode or prefill"});
   if (o.reproducible && o.bf16) found.push_back({.where = "--bf16", .problem = "is not reproducible", .remedy = "leave out --reproducible"});
+  if (!o.logits.empty() && is_input(o))
+    found.push_back({.where = o.logits, .problem = "--logits would replace what is read", .remedy = "write them somewhere else"});
   if (!found.empty()) return report_errors(found);
 
   calibration_data data;
   if (errors bad = load_samples(o, data); !bad.empty()) return report_errors(bad);
   for (const std::string& w : data.report.warnings) log_warning(o.common, w);
-  if (!o.common.quiet && !data.report.file.empty()) fmt::print(stderr, "{}\n", data.report.text());
+  if (!o.common.quiet && !data.report.file.empty()) fmt::print(stderr, "qlib: {}\n", data.report.text());
 
   evaluation_options how;
   how.threads = o.threads ? o.threads : std::max(1u, std::thread::hardware_concurrency());
@@ -114,7 +126,7 @@ int run(const eval_options& o) {
   how.gemm.bf16_inputs = o.bf16;
   how.phase = o.phase == "prefill" ? inference_phase::prefill : inference_phase::decode;
   how.logits_path = o.logits;
-  if (!o.common.quiet) how.progress = [](std::size_t done, std::size_t all) { fmt::print(stderr, "layer {} of {}\n", done, all); };
+  if (!o.common.quiet) how.progress = [](std::size_t done, std::size_t all) { fmt::print(stderr, "qlib: layer {}/{}\n", done, all); };
   evaluation r;
   if (errors bad = evaluate(o.model_path, o.reference, data.samples, how, r); !bad.empty()) return report_errors(bad);
 
@@ -146,7 +158,7 @@ void declare_eval(CLI::App& app, int& exit_code) {
   c->add_option("--samples", options->samples, "use the first N samples");
   c->add_option("--length", options->length, "tokens a sample at most");
   c->add_option("--phase", options->phase, "which half of W8A8_MIX computes: decode (static) or prefill (dynamic)");
-  c->add_option("--threads", options->threads, "0: all cores");
+  c->add_option("--threads", options->threads, "0: all cores")->check(CLI::Range(0, 1024));
   c->add_flag("--reproducible", options->reproducible, "the same bytes on every machine");
   c->add_flag("--bf16", options->bf16, "round inputs of products to bf16: faster, and a difference of its own");
   c->footer("Example:\n  qlib eval --model_path Qwen3-8B-W8A8 --reference Qwen3-8B --text held_out.txt --samples 64 --json");

@@ -17,7 +17,7 @@ constexpr std::size_t fewest_tokens = 256, usual_tokens = 2048;
 errors load_samples(const quant_options& o, prepared& p, calibration_data& out) {
   calibration_options options = o.calib;
   if (o.seed >= 0) options.seed = static_cast<std::uint64_t>(o.seed);
-  const sequence_limits limits{p.description->vocabulary, p.description->longest_sample};
+  const sequence_limits limits{p.description->vocabulary, p.description->max_tokens()};
   if (!o.calib_ids.empty()) return load_calibration_ids(o.calib_ids, options, limits, out);
   std::string file = o.calib_file;
   if (file.empty()) {
@@ -33,12 +33,21 @@ errors load_samples(const quant_options& o, prepared& p, calibration_data& out) 
                   .problem = "needs samples to run the model with",
                   .remedy = "give --calib_file FILE.jsonl or --calib_ids FILE.safetensors"}};
   if (file.empty())
-    return {error{.where = o.flags.quant_type.empty() ? o.config_path : "--quant_type " + o.flags.quant_type,
+    return {error{.where = !o.config_path.empty()    ? o.config_path
+                           : p.plan.operands.empty() ? "--anti_method " + o.flags.anti_method
+                                                     : "--quant_type " + o.flags.quant_type,
                   .problem = "needs calibration data",
-                  .remedy = "give --calib_file FILE.jsonl or --calib_ids FILE.safetensors, or choose a dynamic type such as w8a8_dynamic"}};
+                  .remedy = "give --calib_file FILE.jsonl or --calib_ids FILE.safetensors" +
+                            std::string{p.plan.operands.empty() ? "" : ", or choose a dynamic type such as w8a8_dynamic"}}};
   const auto words = tokenizer::load(p.source.directory());
   if (!words) return {words.error()};
-  return load_calibration_texts(file, *words, options, limits, out);
+  const bool cut = options.length == 0 && limits.max_length != 0;  // texts come as long as they are; ids were made for a model
+  if (cut) options.length = limits.max_length;
+  if (errors found = load_calibration_texts(file, *words, options, limits, out); !found.empty()) return found;
+  if (cut && out.report.truncated > 0 && out.report.kind == "records")
+    out.report.warnings.push_back(std::to_string(out.report.truncated) + " of " + std::to_string(out.report.samples) + " records of " + file +
+                                  " are longer than the " + std::to_string(limits.max_length) + " tokens that the model allows, and were cut");
+  return {};
 }
 
 }  // namespace

@@ -5,7 +5,12 @@
 #include <qlib/version.hpp>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <map>
+#include <system_error>
 
 namespace qlib::program {
 
@@ -21,8 +26,18 @@ int report_error(const error& e) {
 }
 
 int report_errors(const errors& found) {
+  constexpr std::size_t most_alike = 10;  // the same of every layer is said so often, then counted
   int code = exit_done;
-  for (const error& e : found) code = std::max(code, report_error(e));
+  std::map<std::string, std::size_t> said;
+  for (const error& e : found) {
+    if (const std::size_t n = ++said[e.where + e.problem + e.remedy]; n <= most_alike) code = std::max(code, report_error(e));
+  }
+  for (const error& e : found) {
+    std::size_t& n = said[e.where + e.problem + e.remedy];
+    if (n <= most_alike) continue;
+    report_error({e.kind, e.where, std::to_string(n - most_alike) + " more tensors", e.problem, e.remedy});
+    n = 0;
+  }
   return code;
 }
 
@@ -38,6 +53,13 @@ std::string size_text(double bytes) {
     unit = next;
   }
   return *unit == 'B' ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, unit);
+}
+
+/// What was printed has arrived; an error and its exit code otherwise.
+static int check_stdout() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_done;
+  fmt::print(stderr, "qlib: error: standard output: {}: the result could not be printed\n", std::strerror(errno));
+  return exit_failed;
 }
 
 /// --save-path and --save_path are one flag: dashes inside a flag's name become underscores before anything is parsed.
@@ -82,15 +104,23 @@ int main(int argc, char** argv) {
     }
     if (!found) return report_error({.where = argv[1], .problem = "is not a command", .remedy = "use one of " + known});
   }
+  for (CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; }))
+    for (CLI::Option* o : c->get_options())
+      if (o->get_type_name() == "UINT")  // or -1 would become the largest number
+        o->check([](const std::string& text) { return text.starts_with('-') ? text + " is below zero" : std::string{}; });
   try {
     app.parse(normalized(argc, argv));
+    code = std::max(code, check_stdout());
   } catch (const CLI::Success& e) {
-    return app.exit(e);
+    return std::max(app.exit(e), check_stdout());
   } catch (const CLI::ParseError& e) {
     fmt::print(stderr, "qlib: error: {}: see `qlib --help`\n", e.what());
     return exit_invalid;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "qlib: error: out of memory: rerun with --resume and fewer --threads\n");
+    return exit_failed;
+  } catch (const std::system_error& e) {  // of a stream that cannot be written
+    fmt::print(stderr, "qlib: error: standard output: {}: the result could not be printed\n", e.what());
     return exit_failed;
   }
   return code;

@@ -17,6 +17,8 @@ int run(const quant_options& o) {
   if (found.empty() && !o.save_path.empty()) {
     run_options target;
     target.save_path = o.save_path;
+    target.model_path = o.model_path;
+    target.copied_files = p.copied_files;
     target.resume = o.resume;
     target.overwrite = o.overwrite;
     found = check_target(p.plan, target);

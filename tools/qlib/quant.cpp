@@ -2,13 +2,17 @@
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 #include <qlib/report/describe.hpp>
 #include <qlib/report/report_folder.hpp>
 #include <qlib/report/report_json.hpp>
 
 #include <chrono>
+#include <csignal>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <string>
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -19,10 +23,29 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
+/// Of this process alone: ru_maxrss also remembers the one that started it.
 std::uint64_t peak_rss_bytes() {
+  std::ifstream status{"/proc/self/status"};
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) * 1024;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+/// The JSON document of a run that failed.
+void print_errors(const errors& found) {
+  nlohmann::ordered_json j{{"errors", nlohmann::ordered_json::array()}};
+  for (const error& e : found) j["errors"].push_back(e.text());
+  fmt::print("{}\n", j.dump(1));
+}
+
+/// Ctrl-C ends the run as always, but says how to go on.
+void say_how_to_resume(int signal) {
+  constexpr char text[] = "\nqlib: interrupted: run the same command with --resume to continue\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, sizeof text - 1);
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 /// One line that is redrawn on a terminal, or a plain line a layer elsewhere.
@@ -30,6 +53,7 @@ class progress_line {
  public:
   progress_line(const quantization_plan& plan, bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {
     for (const work_item& item : plan.items) ++left_in_layer_[std::string{layer_of(item.name)}];
+    layers_ = left_in_layer_.size();
   }
 
   void operator()(const progress& p) {
@@ -37,17 +61,20 @@ class progress_line {
     const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
     const double rate = seconds > 0 ? static_cast<double>(p.input_bytes_done) / seconds : 0;
     const double eta = rate > 0 && p.input_bytes > p.input_bytes_done ? static_cast<double>(p.input_bytes - p.input_bytes_done) / rate : 0;
+    std::size_t& left = left_in_layer_[std::string{layer_of(p.item)}];
+    const bool layer_done = p.item_finished && --left == 0;
+    layers_done_ += layer_done;
     if (terminal_) {
       if (p.items_done < p.items && clock::now() - drawn_ < std::chrono::milliseconds{100}) return;
       drawn_ = clock::now();
-      std::string text = fmt::format("{}/{}  {}/s  ETA {:.0f}s  {}", p.items_done, p.items, size_text(rate), eta, p.item);
+      std::string text = fmt::format("layer {}/{}  {}/{} tensors  {}/s  ETA {:.0f}s  {}  {}", layers_done_, layers_, p.items_done, p.items,
+                                     size_text(rate), eta, size_text(static_cast<double>(peak_rss_bytes())), p.item);
       if (text.size() > 78) text.resize(78);
       fmt::print(stderr, "\r\x1b[K{}", text);
       if (p.items_done == p.items) fmt::print(stderr, "\r\x1b[K");
     } else {
-      const std::string_view layer = layer_of(p.item);
-      if (!p.item_finished || --left_in_layer_[std::string{layer}] > 0) return;
-      fmt::print(stderr, "qlib: {}/{} {} {}/s eta {:.0f}s\n", p.items_done, p.items, layer, size_text(rate), eta);
+      if (!layer_done) return;
+      fmt::print(stderr, "qlib: {}/{} {} {}/s eta {:.0f}s\n", p.items_done, p.items, layer_of(p.item), size_text(rate), eta);
     }
     std::fflush(stderr);
   }
@@ -66,6 +93,7 @@ class progress_line {
   bool quiet_, terminal_;
   clock::time_point start_ = clock::now(), drawn_{};
   std::map<std::string, std::size_t> left_in_layer_;
+  std::size_t layers_ = 0, layers_done_ = 0;
 };
 
 /// The same for the calibration pass, a line a layer.
@@ -97,6 +125,7 @@ int run(const quant_options& o) {
   errors found = prepare(o, p);
   run_options options;
   options.save_path = o.save_path;
+  options.model_path = o.model_path;
   options.copied_files = p.copied_files;
   options.device = o.device;
   options.threads = thread_count(o);
@@ -106,16 +135,29 @@ int run(const quant_options& o) {
   if (found.empty()) found = check_target(p.plan, options);
   if (!o.report.empty() && !json_alone(o.report))
     if (const status s = check_report_folder(o.report); !s) found.push_back(s.error());
-  if (!found.empty()) return report_errors(found);
+  if (!found.empty()) {
+    if (o.common.json) print_errors(found);
+    return report_errors(found);
+  }
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
   if (!o.model_type.empty() && o.model_type != p.plan.model_type)
     log_warning(o.common, fmt::format("--model_type {} is not config.json's model_type {}", o.model_type, p.plan.model_type));
   if (o.dry_run) {
+    if (o.common.json)
+      fmt::print("{}\n", nlohmann::ordered_json{{"model_type", p.plan.model_type},
+                                                {"format", p.plan.format},
+                                                {"input_bytes", p.plan.input_bytes},
+                                                {"output_bytes", p.plan.output_bytes},
+                                                {"peak_memory_bytes", forecast_memory(o, p)},
+                                                {"tensors", {{"quantized", p.plan.quantized}, {"float", p.plan.floats}}},
+                                                {"dry_run", true}}
+                             .dump(1));
     if (!o.common.quiet)
       fmt::print(stderr, "qlib: dry run: {} layers would be quantized, {} written\n", p.plan.quantized,
                  size_text(static_cast<double>(p.plan.output_bytes)));
     return exit_done;
   }
+  std::signal(SIGINT, say_how_to_resume);
   std::optional<calibration> found_ranges;
   double calibration_seconds = 0;
   if (p.forward) {
@@ -126,7 +168,10 @@ int run(const quant_options& o) {
     how.histograms = !o.report.empty();
     how.on_progress = [&](const calibration_progress& state) { line(state); };
     auto ranges = run_calibration(o, p, how);
-    if (!ranges) return report_error(ranges.error());
+    if (!ranges) {
+      if (o.common.json) print_errors({ranges.error()});
+      return report_error(ranges.error());
+    }
     found_ranges = *std::move(ranges);
     calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();
     for (const std::string& w : found_ranges->warnings) log_warning(o.common, w);
@@ -146,7 +191,10 @@ int run(const quant_options& o) {
     if (status s = p.npu->shutdown(); !s) log_warning(o.common, s.error().text());
   if (done)
     for (const std::string& w : done->warnings) log_warning(o.common, w);
-  if (!done) return report_error(done.error());
+  if (!done) {
+    if (o.common.json) print_errors({done.error()});
+    return report_error(done.error());
+  }
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
 
   if (o.common.json || !o.report.empty()) {

@@ -17,6 +17,10 @@ static bool truth(std::string text, bool& out) {
   return out || text == "false" || text == "0";
 }
 
+static bool equals_ignoring_case(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
 std::size_t thread_count(const quant_options& options) {
   return options.threads ? options.threads : std::max(1u, std::thread::hardware_concurrency());
 }
@@ -53,6 +57,11 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   add_boolean(c, "--is_dynamic", o.flags.is_dynamic, "activations are quantized at run time, per token");
   c.add_option("--anti_method", o.flags.anti_method,
                "outlier suppression before quantization: m1 to m6, or smooth_quant, awq, iter_smooth, flex_smooth_quant, ...");
+  add_boolean(c, "--is_lowbit", o.is_lowbit, "msModelSlim's: 4-bit weights are always grouped here, so nothing changes");
+  add_boolean(c, "--open_outlier", o.open_outlier, "msModelSlim's: True is not built; False changes nothing");
+  add_boolean(c, "--do_smooth", o.do_smooth, "msModelSlim's: True is not built, use --anti_method; False changes nothing");
+  c.add_option("--fraction", o.fraction, "msModelSlim's, of --open_outlier: without it nothing changes");
+  c.add_option("--w_method", o.w_method, "msModelSlim's weight method: MinMax");
   c.add_option("--act_method", o.flags.act_method, "ranges of static activations: 1 min-max, 2 histogram, 3 either by range score (default)");
   add_boolean(c, "--pdmix", o.flags.pdmix, "W8A8: static activations for decoding, dynamic ones for prefilling");
   add_boolean(c, "--use_kvcache_quant", o.flags.use_kvcache_quant, "quantize the KV cache too: int8, a scale a channel");
@@ -69,13 +78,36 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>")->delimiter(',');
   c.add_option("--observer", o.flags.observer, "how ranges are found: minmax");
   c.add_option("--rounder", o.flags.rounder, "how codes are chosen: rtn");
-  c.add_option("--part_file_size", o.part_file_size, "largest weight file, GiB; 0: one file");
-  c.add_option("--threads", o.threads, "worker threads; the result does not depend on it (default: all cores)");
+  c.add_option("--part_file_size", o.part_file_size, "largest weight file, GiB; 0: one file")->check(CLI::Range(0.0, 1e6));
+  c.add_option("--threads", o.threads, "worker threads; the result does not depend on it (default: all cores)")->check(CLI::Range(0, 1024));
   add_boolean(c, "--trust_remote_code", o.trust_remote_code, "copy *.py files of the checkpoint; nothing of it is ever run");
   add_boolean(c, "--resume", o.resume, "continue a run that was interrupted");
   add_boolean(c, "--overwrite", o.overwrite, "replace what is at save_path");
+  c.get_option("--overwrite")->excludes("--resume");
   add_boolean(c, "--dry_run", o.dry_run, "check everything, write nothing");
   c.add_option("--report", o.report, "write the report here: report.html and report.json; a path that ends in .json: that document alone");
+}
+
+/// The given flags that describe a recipe: "--w_bit, --ignore".
+static std::string recipe_flags(const quant_options& o) {
+  const quant_flags& f = o.flags;
+  std::string given;
+  for (const auto& [name, is_given] : std::initializer_list<std::pair<const char*, bool>>{{"--w_bit", f.w_bit != 0},
+                                                                                          {"--a_bit", f.a_bit != 0},
+                                                                                          {"--w_sym", !o.w_sym.empty()},
+                                                                                          {"--group_size", f.group_size != 0},
+                                                                                          {"--is_dynamic", f.is_dynamic},
+                                                                                          {"--pdmix", f.pdmix},
+                                                                                          {"--use_kvcache_quant", f.use_kvcache_quant},
+                                                                                          {"--act_method", f.act_method != 0},
+                                                                                          {"--anti_method", !f.anti_method.empty()},
+                                                                                          {"--observer", !f.observer.empty()},
+                                                                                          {"--rounder", !f.rounder.empty()},
+                                                                                          {"--targets", !f.targets.empty()},
+                                                                                          {"--ignore", !f.ignore.empty()},
+                                                                                          {"--disable_names", !f.disable_names.empty()}})
+    if (is_given) given += (given.empty() ? "" : ", ") + std::string{name};
+  return given;
 }
 
 errors prepare(const quant_options& o, prepared& out) {
@@ -88,17 +120,21 @@ errors prepare(const quant_options& o, prepared& out) {
     if (truth(o.w_sym, value)) flags.w_sym = value;
     else found.push_back({.where = "--w_sym", .subject = o.w_sym, .problem = "is neither True nor False", .remedy = "use one of them"});
   }
+  if (o.open_outlier)
+    found.push_back({.where = "--open_outlier True", .problem = "is not built: outliers are not kept float", .remedy = "use --open_outlier False"});
+  if (o.do_smooth) found.push_back({.where = "--do_smooth True", .problem = "is not built", .remedy = "use --anti_method m1 to m6"});
+  if (!o.w_method.empty() && !equals_ignoring_case(o.w_method, "minmax"))
+    found.push_back({.where = "--w_method", .subject = o.w_method, .problem = "is not built", .remedy = "use MinMax"});
   if (o.config_path.empty()) {
     append(recipe_from_flags(flags, out.recipe));
   } else {
     const auto text = read_text_file(o.config_path);
     if (!text) found.push_back(text.error());
     else append(parse_recipe(*text, o.config_path, out.recipe));
-    if (flags.w_bit || flags.a_bit || flags.group_size || !flags.targets.empty() || !flags.ignore.empty() || !flags.disable_names.empty())
+    const std::string beside = recipe_flags(o);
+    if (!beside.empty())
       found.push_back(
-          {.where = "--config_path",
-           .problem = "and flags that describe a recipe (--w_bit, --a_bit, --group_size, --targets, --ignore, --disable_names) contradict each other",
-           .remedy = "write them into the recipe"});
+          {.where = "--config_path", .problem = "contradicts " + beside + ": a recipe says all of it", .remedy = "write it into the recipe"});
   }
 
   plan_options& options = out.options;
@@ -112,6 +148,8 @@ errors prepare(const quant_options& o, prepared& out) {
     for (std::string_view name : registry::formats::names()) known += (known.empty() ? "" : ", ") + std::string{name};
     found.push_back({.where = "--format", .subject = format, .problem = "is not built", .remedy = "use one of " + known});
   }
+  if (format == "compressed_tensors" && o.config_path.empty())  // its caches have one scale a tensor
+    for (attention_stage& s : out.recipe.attention) s.args.strategy = strategy::tensor;
   if (o.compat == "llmcompressor") options.follow = compat::llmcompressor;
   else if (o.compat == "msmodelslim") options.follow = compat::msmodelslim;
   else if (o.compat != "none")
@@ -145,6 +183,10 @@ errors prepare(const quant_options& o, prepared& out) {
     }
     if (understood && found.empty()) append(make_plan(out.source, out.layout, out.recipe, options, out.plan));
     if (understood && found.empty()) append(prepare_forward(o, out));
+    if (understood && found.empty() && !out.forward && o.max_memory != 0 && forecast_memory(o, out) > o.max_memory)
+      found.push_back({.where = "--max_memory " + size_text(static_cast<double>(o.max_memory)),
+                       .problem = "is too little for this model",
+                       .remedy = "give at least " + size_text(static_cast<double>(forecast_memory(o, out))) + ", or fewer --threads"});
     for (const std::string& name : out.source.other_files())
       if (!name.ends_with(".py") || o.trust_remote_code) out.copied_files.push_back(name);
   }

@@ -19,7 +19,9 @@ namespace qlib::program {
 struct quant_options {
   common_options common;
   std::string model_path, save_path, model_type, config_path, format = "", compat = "none", device = "cpu", report;
-  std::string w_sym;
+  std::string w_sym, w_method;
+  bool is_lowbit = false, open_outlier = false, do_smooth = false;  ///< msModelSlim's
+  double fraction = 0;
   quant_flags flags;
   double part_file_size = -1;
   std::string calib_file, calib_ids, disable_level;

@@ -24,7 +24,7 @@ int run(const tokenize_options& o) {
   text_records read;
   if (errors found = read_text_records(o.file, words->has_chat_template(), read); !found.empty()) return report_errors(found);
   for (const std::string& warning : read.warnings) log_warning(o.common, warning);
-  std::string out;
+  std::string out = o.common.json ? "[" : "";
   for (text_record& record : read.records) {
     std::vector<std::int32_t> ids = std::move(record.ids);
     if (!record.has_ids) {
@@ -34,10 +34,12 @@ int run(const tokenize_options& o) {
             {encoded.error().kind, o.file, read.unit + " " + std::to_string(record.number), encoded.error().problem, encoded.error().remedy});
       ids = *std::move(encoded);
     }
+    if (o.common.json && out.size() > 1) out += ",\n";
     out += '[';
     for (std::size_t i = 0; i < ids.size(); ++i) out += (i == 0 ? "" : ",") + std::to_string(ids[i]);
-    out += "]\n";
+    out += o.common.json ? "]" : "]\n";
   }
+  if (o.common.json) out += "]\n";
   fmt::print("{}", out);
   return exit_done;
 }

@@ -27,6 +27,8 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
   const quantization_args& w = *s.weights;
   const auto& a = s.input_activations;
   if (a && !a->dynamic && a->strategy != strategy::tensor) return refuse("static activations have one scale a tensor here", "use strategy tensor");
+  if (s.dynamic_prefill)
+    return refuse("compressed-tensors has no W8A8_MIX: activations are static or dynamic", "use w8a8 or w8a8_dynamic, or --format ascend_v1");
   const std::string box = container(s);
   linear_encoding e;
   e.spec = {.type = w.type,

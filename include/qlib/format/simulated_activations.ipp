@@ -70,7 +70,8 @@ QLIB_INLINE errors simulated_activations::create(const weight_folder& folder, co
       if (std::ranges::all_of(bias, [](float b) { return b == 0; })) continue;
       const auto to = readers.find(norm);
       const stored_tensor* gain = folder.find(norm + ".weight");
-      if (to == readers.end() && !detail::in_layers(model, norm)) continue;  // of a tower, or of layers that are not run
+      if (to == readers.end() && (!detail::in_layers(model, norm) || contains_component(norm, "indexer")))
+        continue;  // of a tower, of layers that are not run, or of an indexer: the float model's own
       if (to == readers.end() || !gain || gain->info.shape != tensor->info.shape || (model.experts.scale_input && to->second.empty()))
         found.push_back({.where = folder.directory() + "/" + folder.file_of(*tensor),
                          .subject = tensor->info.name,

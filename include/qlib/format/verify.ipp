@@ -167,6 +167,25 @@ QLIB_INLINE void verify_files(findings& f, const std::string& format) {
           "there are " + std::to_string(folder.weight_names().size()) + " safetensors files, but no model.safetensors.index.json");
 }
 
+/// Quantized weights of which no document says how: engines would take them for float ones.
+QLIB_INLINE void verify_undescribed(findings& f) {
+  const stored_tensor* first = nullptr;
+  std::size_t count = 0;
+  for (const stored_tensor& t : f.folder().tensors()) {
+    const std::string_view name = t.info.name;
+    const bool codes = (t.info.dtype == dtype::i8 || t.info.dtype == dtype::f8_e4m3) && name.ends_with(".weight");
+    const bool parameters = name.ends_with(".weight_scale") || name.ends_with(".weight_packed") || name.ends_with(".weight_offset") ||
+                            name.ends_with(".qweight") || name.ends_with(".weight_scale_inv");
+    if (!codes && !parameters) continue;
+    if (!first) first = &t;
+    ++count;
+  }
+  if (first)
+    f.add(*first, "FILE-description",
+          "is of a quantized weight (" + std::to_string(count) +
+              " such tensors), but there is neither a quant_model_description.json nor a quantization_config that says how");
+}
+
 /// Which engines have a loader for a format at all.
 QLIB_INLINE void verify_engine_format(findings& f, const std::string& format) {
   if (!f.target() || format == "float") return;
@@ -224,7 +243,8 @@ QLIB_INLINE errors verify_checkpoint(const std::string& directory, std::optional
   else if (v.format == "gptq" || v.format == "awq") detail::verify_gptq(f, v.format);
   else if (v.format == "w8a8") detail::verify_gcu_w8a8(f);
   else if (v.format == "fp8") detail::verify_block_fp8(f);
-  else if (v.format != "float")
+  else if (v.format == "float") detail::verify_undescribed(f);
+  else
     f.warn("config.json", "quantization_config", "FILE-format",
            "\"" + v.format + "\": no rules are known for this format; only the files were checked");
   // A tensor that is missing belongs to no file: the document that asks for it is named instead.

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/format/ascend_schemes.hpp>
 #include <qlib/format/verify_ascend_v1.hpp>
 #include <qlib/io/file.hpp>
 
@@ -155,16 +156,6 @@ struct module_count {
   }
   std::string more() const { return count > 1 ? " (and " + std::to_string(count - 1) + " more like it)" : ""; }
 };
-
-/// Which types vLLM-Ascend registers for linears and for experts.
-inline bool has_ascend_scheme(std::string_view type, bool expert) {
-  static constexpr std::array<std::string_view, 12> linear{
-      "W8A8",       "W8A8_DYNAMIC",         "W8A8_MIX",        "W8A16", "W4A4_FLATQUANT_DYNAMIC", "W4A4_DYNAMIC", "W8A8_MXFP8", "W4A8_MXFP",
-      "W4A4_MXFP4", "W4A4_MXFP4_FLATQUANT", "W8A8FP8_DYNAMIC", "FLOAT"};
-  static constexpr std::array<std::string_view, 8> experts{"W8A8_DYNAMIC", "W4A8_DYNAMIC", "W8A8_MXFP8",      "W4A8_MXFP",
-                                                           "W4A4_MXFP4",   "W4A16_MXFP4",  "W8A8FP8_DYNAMIC", "FLOAT"};
-  return expert ? std::ranges::find(experts, type) != experts.end() : std::ranges::find(linear, type) != linear.end();
-}
 
 /// Group sizes and types that the loader decides once for the whole model; R9, R10, R13.
 inline void verify_model_types(findings& f, const ascend_description& d, const std::vector<std::string>& modules) {

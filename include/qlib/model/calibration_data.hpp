@@ -37,9 +37,10 @@ struct text_records {
 errors read_text_records(const std::string& path, bool template_exists, text_records& out);
 
 struct calibration_options {
-  std::size_t samples = 0;              ///< at most so many; 0: all
-  std::size_t length = 0;               ///< tokens a sample at most; 0: records whole, windows of 2048 or the model's maximum
-  std::optional<std::uint64_t> seed{};  ///< shuffles records, windows or rows before the first `samples` are taken; without: file order
+  std::size_t samples = 0;                          ///< at most so many; 0: all
+  std::size_t length = 0;                           ///< tokens a sample at most; 0: records whole, windows of 2048 or the model's maximum
+  std::string_view length_flag = "--calib_length";  ///< what errors call `length`
+  std::optional<std::uint64_t> seed{};              ///< shuffles records, windows or rows before the first `samples` are taken; without: file order
 };
 
 /// What the model can take; 0 is unknown.

@@ -114,8 +114,7 @@ class sample_collector {
     data.report.file = path;
     data.report.seed = options.seed;
     if (limits.max_length != 0 && options.length > limits.max_length)
-      wrong_.add("--calib_length " + std::to_string(options.length), "the model allows " + std::to_string(limits.max_length) + " tokens",
-                 "use at most --calib_length " + std::to_string(limits.max_length));
+      wrong_.add(flag(options.length), "the model allows " + std::to_string(limits.max_length) + " tokens", "use at most " + flag(limits.max_length));
   }
 
   bool wants_more() const { return options_.samples == 0 || data.samples.size() < options_.samples; }
@@ -141,7 +140,7 @@ class sample_collector {
     }
     if (limits_.max_length != 0 && ids.size() > limits_.max_length)
       return wrong_.add(subject, std::to_string(ids.size()) + " tokens, and the model allows " + std::to_string(limits_.max_length),
-                        "use --calib_length " + std::to_string(limits_.max_length) + ", which truncates");
+                        "use " + flag(limits_.max_length) + ", which truncates");
     r.shortest = data.samples.empty() ? ids.size() : std::min(r.shortest, ids.size());
     r.longest = std::max(r.longest, ids.size());
     r.tokens += ids.size();
@@ -157,6 +156,8 @@ class sample_collector {
     out = std::move(data);
     return {};
   }
+
+  std::string flag(std::size_t length) const { return std::string{options_.length_flag} + " " + std::to_string(length); }
 
   calibration_data data;
 
@@ -261,8 +262,7 @@ QLIB_INLINE errors load_calibration_texts(const std::string& path, const tokeniz
     std::size_t window = options.length;
     if (window == 0) window = limits.max_length == 0 ? detail::default_window : std::min(detail::default_window, limits.max_length);
     if (window <= added) {
-      collect.wrong().add("--calib_length " + std::to_string(window), "the tokenizer adds " + std::to_string(added) + " tokens to every sample",
-                          "use a larger one");
+      collect.wrong().add(collect.flag(window), "the tokenizer adds " + std::to_string(added) + " tokens to every sample", "use a larger one");
       return collect.wrong().take();
     }
     const auto ids = words.encode(read.records[0].text, false);

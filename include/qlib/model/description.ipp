@@ -167,6 +167,7 @@ inline void describe_attention(config_reader& config, const family& f, model_des
     a.attn_scale = static_cast<float>(config.number("attn_scale").value_or(0.1));
   }
   const auto name = [](std::size_t n) { return std::to_string(n); };
+  if (a.kv_heads == 0) config.complain("num_key_value_heads", "must be above zero", "correct config.json");
   if (a.heads && a.kv_heads && a.heads % a.kv_heads != 0)
     config.complain("num_key_value_heads", name(a.kv_heads) + " does not divide num_attention_heads " + name(a.heads), "correct config.json");
   if (rope_dim % 2 != 0 || rope_dim > a.head_dim || rope_dim == 0)
@@ -188,6 +189,7 @@ inline void describe_experts(config_reader& config, const family& f, model_descr
   r.normalize = config.flag("norm_topk_prob").value_or(true);
   if (f.model_type == "mixtral" || f.model_type == "minimax_m2" || f.model_type == "qwen3_5_moe_text" || f.model_type == "hunyuan_v1_moe")
     r.normalize = true;  // their code has no switch
+  if (m.model_type.starts_with("qwen3_vl_moe")) r.normalize = true;
   if (f.routing == router_rule::deepseek) {
     const bool v2 = f.model_type == "deepseek_v2";
     const std::string method = config.text("topk_method").value_or("noaux_tc");
@@ -280,8 +282,15 @@ inline layer_description describe_layer(config_reader& config, const family& f, 
   return layer;
 }
 
+inline constexpr std::size_t most_layers = 10'000;
+
 inline void describe_model(config_reader& config, const family& f, model_description& m) {
-  const std::size_t layers = config.first_count({"num_hidden_layers", "num_layers"});
+  std::size_t layers = config.first_count({"num_hidden_layers", "num_layers"});
+  if (layers > most_layers) {
+    config.complain("num_hidden_layers", "is " + std::to_string(layers) + ": no model has so many", "correct config.json");
+    layers = 0;
+  }
+  m.prediction_layers = config.optional_count("num_nextn_predict_layers").value_or(config.optional_count("num_mtp_modules").value_or(0));
   m.hidden_size = config.count("hidden_size");
   m.vocabulary = config.first_count({"vocab_size", "padded_vocab_size"});
   m.eps = static_cast<float>(config.first_number({"rms_norm_eps", "layer_norm_epsilon", "layernorm_epsilon"}).value_or(1e-6));

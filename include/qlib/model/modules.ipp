@@ -15,12 +15,13 @@ namespace detail {
 
 /// Names by which all supported families call the matrices that are no linear layer of a block.
 inline module_class class_of(std::string_view module) {
-  for (std::string_view tail : {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_positions", "embeddings"})
+  for (std::string_view tail : {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_positions", "embeddings", "embed_in", "wpe"})
     if (ends_with_component(module, tail)) return module_class::embedding;
   if (module == "lm_head" || module == "output" || module == "transformer.output_layer" || ends_with_component(module, "lm_head") ||
       ends_with_component(module, "shared_head.head"))
     return module_class::head;
-  for (std::string_view tail : {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate"})
+  for (std::string_view tail :
+       {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate", "router.layer", "router.gate", "router"})
     if (ends_with_component(module, tail)) return module_class::router;
   if (module.ends_with("norm") || contains_component(module, "conv1d")) return module_class::other;
   return module_class::linear;
@@ -34,11 +35,13 @@ struct stacking {
   bool interleaved = false;  ///< gate and up rows alternate
 };
 
-inline stacking stacking_of(std::string_view model_type) {
+/// t: a stacked tensor [experts, ., .]. Releases of Qwen3-VL have both layouts: the side that is `hidden` wide decides.
+inline stacking stacking_of(std::string_view model_type, const tensor_info& t, std::uint64_t hidden) {
   if (model_type == "gpt_oss") return {true, true};
-  if (model_type == "llama4_text" || model_type == "llama4" || model_type == "qwen3_vl_moe" || model_type == "qwen3_vl_moe_text")
-    return {true, false};
-  return {};
+  if (model_type == "llama4_text" || model_type == "llama4") return {true, false};
+  if (model_type != "qwen3_vl_moe" && model_type != "qwen3_vl_moe_text") return {};
+  const std::size_t input = t.name.ends_with("gate_up_proj") ? 1 : 2;  // where `hidden` stands if it is transposed
+  return {t.shape[input] == hidden || t.shape[3 - input] != hidden, false};
 }
 
 inline const nlohmann::json* text_config(const nlohmann::json& config) {
@@ -61,11 +64,10 @@ inline dtype run_dtype_of(const nlohmann::json& config) {
 }
 
 /// A stacked pair [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate] as 3 * experts linear layers.
-inline void unpack_experts(const checkpoint& source, std::size_t index, std::string_view model_type, std::vector<matrix_module>& out) {
+inline void unpack_experts(const checkpoint& source, std::size_t index, const stacking& how, std::vector<matrix_module>& out) {
   const tensor_info& t = source.tensors()[index].info;
   const bool gate_up = t.name.ends_with("gate_up_proj");
   const std::string base = t.name.substr(0, t.name.rfind('.'));
-  const stacking how = stacking_of(model_type);
   const std::uint64_t experts = t.shape[0], d1 = t.shape[1], d2 = t.shape[2];
   const std::uint64_t outs = how.transposed ? d2 : d1, ins = how.transposed ? d1 : d2;
   const stored_tensor* bias = source.find(t.name + "_bias");
@@ -118,7 +120,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   if (layout.model_type.empty())
     found.push_back(
         {.where = where, .subject = "model_type", .problem = "missing", .remedy = "add the model_type that transformers knows this model by"});
-  layout.known_family = std::find(known_model_types().begin(), known_model_types().end(), layout.model_type) != known_model_types().end();
+  const auto is_in = [&](const auto& types) { return std::find(types.begin(), types.end(), layout.model_type) != types.end(); };
+  layout.known_family = is_in(known_model_types()) || is_in(described_model_types());
   layout.run_dtype = detail::run_dtype_of(config);
   {
     const auto& text = *detail::text_config(config);
@@ -147,14 +150,18 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     break;
   }
   const auto tensors = source.tensors();
+  const auto hidden = detail::text_config(config)->value("hidden_size", nlohmann::json{});
+  const auto how = [&](const tensor_info& t) {
+    return detail::stacking_of(layout.model_type, t, hidden.is_number_unsigned() ? hidden.get<std::uint64_t>() : 0);
+  };
   std::set<std::size_t> taken;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const tensor_info& t = tensors[i].info;
     const bool stacked = t.shape.size() == 3 && detail::is_weight_dtype(t.dtype) && t.elements() > 0 &&
                          (t.name.ends_with("experts.gate_up_proj") || t.name.ends_with("experts.down_proj")) &&
-                         (t.name.ends_with("down_proj") || (detail::stacking_of(layout.model_type).transposed ? t.shape[2] : t.shape[1]) % 2 == 0);
+                         (t.name.ends_with("down_proj") || (how(t).transposed ? t.shape[2] : t.shape[1]) % 2 == 0);
     if (stacked) {
-      detail::unpack_experts(source, i, layout.model_type, layout.matrices);
+      detail::unpack_experts(source, i, how(t), layout.matrices);
       taken.insert(i);
       if (const stored_tensor* b = source.find(t.name + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
       continue;

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/format/ascend_schemes.hpp>
 #include <qlib/linalg/hadamard.hpp>
 #include <qlib/model/parameter_check.hpp>
 #include <qlib/pipeline/fingerprint.ipp>
@@ -9,6 +10,7 @@
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace qlib::inline v0 {
@@ -84,7 +86,47 @@ class planner {
     for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
       chosen_[i] = stage_of(layout_.matrices[i], recipe_, stages_, used_);
       if (chosen_[i] && !recipe_.stages[*chosen_[i]].scheme.weights) chosen_[i].reset();
+      if (chosen_[i] && !is_computed(layout_.matrices[i], recipe_.stages[*chosen_[i]].scheme)) {
+        unseen_.push_back(layout_.matrices[i].name);
+        chosen_[i].reset();
+      }
       if (chosen_[i]) unpacked_.insert(layout_.matrices[i].weight.tensor);
+    }
+  }
+
+  /// Static inputs have a range only where the forward pass goes: it leaves the layers of multi-token prediction and towers out.
+  bool is_computed(const matrix_module& m, const scheme& s) const {
+    if (!s.input_activations || s.input_activations->dynamic || !options_.model || m.kind == module_class::head) return true;
+    const auto& layers = options_.model->layers;
+    return std::any_of(layers.begin(), layers.end(), [&](const layer_description& l) { return m.name.starts_with(l.prefix); });
+  }
+
+  /// Types that are written but that vLLM-Ascend has no scheme for: MindIE, or nobody, loads them.
+  void check_engine() {
+    if (plan_.format != "ascend_v1") return;
+    std::map<std::pair<std::string, bool>, std::vector<std::string_view>> strangers;
+    for (const work_item& i : plan_.items) {
+      if (!i.encoding) continue;
+      const bool expert = contains_component(i.name, "experts");
+      if (!has_ascend_scheme(i.encoding->quant_type, expert)) strangers[{i.encoding->quant_type, expert}].push_back(i.name);
+    }
+    for (const auto& [key, names] : strangers)
+      plan_.warnings.push_back("vLLM-Ascend has no " + key.first + (key.second ? " for experts: " : " for linear layers: ") +
+                               std::string{names.front()} + (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more" : "") +
+                               (key.second ? "; it loads w8a8_dynamic there" : "; another engine must load this checkpoint"));
+  }
+
+  /// Names of a list that no module has are slips: the layer that was meant is quantized.
+  void check_ignored() {
+    std::set<std::string> said;
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      const std::vector<std::string>& ignore = recipe_.stages[i].ignore;
+      std::vector<bool> hit(ignore.size());
+      for (const matrix_module& m : layout_.matrices)
+        for (const std::size_t p : stages_[i].ignore.matching(m.name, name_of(m.kind))) hit[p] = true;
+      for (std::size_t p = 0; p < ignore.size(); ++p)  // a tied head has no tensor
+        if (!hit[p] && ignore[p] != "lm_head" && said.insert(ignore[p]).second)
+          plan_.warnings.push_back(recipe_.stages[i].where + ": \"" + ignore[p] + "\" is to be left alone, but no layer has this name");
     }
   }
 
@@ -360,6 +402,11 @@ class planner {
       for (std::size_t p = 0; p < recipe_.stages[i].targets.size(); ++p)
         if (!used_[i].contains(p))
           plan_.warnings.push_back(recipe_.stages[i].where + ": target \"" + recipe_.stages[i].targets[p] + "\" matches no linear layer");
+    check_ignored();
+    check_engine();
+    if (!unseen_.empty())
+      plan_.warnings.push_back(unseen_.front() + (unseen_.size() == 1 ? "" : " and " + std::to_string(unseen_.size() - 1) + " more") +
+                               ": the forward pass does not compute it, so that its inputs have no range: stays float");
     if (found_.empty() && plan_.quantized == 0 && attention_.empty())
       found_.push_back({.where = source_.directory(),
                         .problem = "no layer matches the recipe: nothing would be quantized",
@@ -398,6 +445,7 @@ class planner {
   std::vector<compiled_stage> stages_, attention_stages_;
   std::vector<std::set<std::size_t>> used_;  // targets of each stage that matched something
   std::vector<std::optional<std::size_t>> chosen_;
+  std::vector<std::string> unseen_;         // modules with static inputs that the forward pass does not reach
   std::set<std::size_t> unpacked_, whole_;  // stacked tensors of which a part is quantized; those already copied
   std::vector<chosen_attention> attention_;
   std::optional<checkpoint_parameters> parameters_;  // with what attention and suppression have to know of the model

@@ -35,6 +35,7 @@ struct run_report {
 
 struct run_options {
   std::string save_path;
+  std::string model_path = {};                 ///< the source directory: never replaced, and its copied_files need room
   std::vector<std::string> copied_files = {};  ///< names in the source directory, copied beside the weights
   std::string device = "cpu";                  ///< "cpu" or "cpu:<isa>": which kernels
   std::size_t threads = 1;

@@ -17,6 +17,7 @@
 #include <mutex>
 #include <set>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace qlib::inline v0 {
@@ -38,6 +39,32 @@ inline bool is_complete(const quantization_plan& plan, const std::string& folder
     if (!text || *text != d.text) return false;
   }
   return true;
+}
+
+/// Whether `inner` is `outer` or lies below it, links resolved.
+inline bool lies_in(const std::filesystem::path& inner, const std::filesystem::path& outer) {
+  std::error_code ec;
+  const auto in = std::filesystem::weakly_canonical(inner, ec), out = std::filesystem::weakly_canonical(outer, ec);
+  return std::mismatch(out.begin(), out.end(), in.begin(), in.end()).first == out.end();
+}
+
+/// A folder on another file system than the one it stands in: nothing can be renamed to it.
+inline bool is_mount_point(const std::filesystem::path& folder) {
+  struct stat own {
+  }, parent{};
+  return ::stat(folder.c_str(), &own) == 0 && ::stat((folder / "..").c_str(), &parent) == 0 && own.st_dev != parent.st_dev;
+}
+
+/// Weights, documents and what is copied.
+inline std::uint64_t needed_bytes(const quantization_plan& plan, const run_options& options) {
+  std::uint64_t bytes = plan.output_bytes;
+  for (const document& d : plan.documents) bytes += d.text.size();
+  std::error_code ec;
+  for (const std::string& name : options.copied_files) {
+    const std::uintmax_t size = std::filesystem::file_size(options.model_path + "/" + name, ec);
+    if (!ec) bytes += size;
+  }
+  return bytes;
 }
 
 /// `threads` workers that share the kernels of a CPU device.
@@ -65,8 +92,19 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
   namespace fs = std::filesystem;
   errors found;
   std::error_code ec;
-  const fs::path target{options.save_path};
+  fs::path target{options.save_path};
+  if (!target.has_filename() && target.has_relative_path()) target = target.parent_path();  // "out/"
   const fs::file_status status_of_target = fs::status(target, ec);
+  if (options.save_path.empty()) return {{.where = "--save_path", .problem = "is empty", .remedy = "name the folder of the result"}};
+  if (fs::is_symlink(fs::symlink_status(target, ec)))  // the result appears by a rename, which would replace the link or fail
+    found.push_back({.where = options.save_path, .problem = "is a symbolic link", .remedy = "name the folder itself"});
+  else if (fs::exists(status_of_target) && fs::equivalent(target, fs::current_path(ec), ec))
+    found.push_back({.where = options.save_path, .problem = "is the current directory, which cannot be replaced", .remedy = "name a folder in it"});
+  else if (fs::is_directory(status_of_target) && detail::is_mount_point(target))
+    found.push_back({.where = options.save_path, .problem = "is a mount point, which cannot be replaced", .remedy = "name a folder in it"});
+  if (!options.model_path.empty() && detail::lies_in(options.model_path, target))
+    found.push_back(
+        {.where = options.save_path, .problem = "is or holds the model that is quantized", .remedy = "choose another --save_path: it is replaced"});
   if (fs::exists(status_of_target)) {
     if (!fs::is_directory(status_of_target))
       found.push_back({.where = options.save_path, .problem = "exists and is not a directory", .remedy = "choose another --save_path"});
@@ -84,7 +122,8 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
     found.push_back({.where = parent.string(), .problem = "is not a directory", .remedy = "choose another --save_path"});
   else if (!writable)
     found.push_back({.where = parent.string(), .problem = "is not writable", .remedy = "choose another --save_path or change its permissions"});
-  else if (status space = require_free_space(parent.string(), options.resume && fs::exists(work, ec) ? 0 : plan.output_bytes); !space)
+  else if (status space = require_free_space(parent.string(), options.resume && fs::exists(work, ec) ? 0 : detail::needed_bytes(plan, options));
+           !space)
     found.push_back(space.error());
   return found;
 }

@@ -287,8 +287,11 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
     const channel_statistics::divided x = seen->second.after(folds_.column_scale(p.graph.targets.front()));
     weights w;
     if (status s = load(p.graph, w); !s) return s;
-    smoothing_group group{
-        .weights = w.views, .all_absmax = w.absmax, .channels = detail::map_of(p.graph), .may_shift = p.shift, .products = &products_};
+    smoothing_group group{.weights = w.views,
+                          .all_absmax = w.absmax,
+                          .channels = detail::map_of(p.graph),
+                          .may_shift = p.shift && (p.graph.kind != subgraph_kind::norm_linear || p.graph.source.ends_with("norm")),
+                          .products = &products_};
     for (const std::string& module : p.graph.targets)
       if (const auto at = items_.find(module); at != items_.end()) {
         group.weight_spec = plan_.items[at->second].encoding->spec;

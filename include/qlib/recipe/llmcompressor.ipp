@@ -263,10 +263,9 @@ QLIB_INLINE void read_config_groups(const yaml_reader& in, const yaml_field& fie
     in.fail(*keys.targets_field, "targets have no effect beside config_groups", "write them into the groups");
 }
 
-QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_field& map, recipe& out) {
+/// What a modifier quantizes to; its keys have been checked.
+QLIB_INLINE void read_quantization(const yaml_reader& in, const yaml_field& map, recipe& out) {
   namespace known = llmcompressor;
-  if (!map.is(yaml_type::null) && !in.expect(map, yaml_type::map)) return;
-  in.only_keys(map, known::modifier_keys);
 
   known::common_keys keys;
   if ((keys.targets_field = in.get_set(map, "targets"))) keys.targets = read_targets(in, *keys.targets_field, keys.targets_field);
@@ -310,11 +309,26 @@ QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_fi
     }
 }
 
+QLIB_INLINE void read_quantization_modifier(const yaml_reader& in, const yaml_field& map, recipe& out) {
+  if (!map.is(yaml_type::null) && !in.expect(map, yaml_type::map)) return;
+  in.only_keys(map, llmcompressor::modifier_keys);
+  read_quantization(in, map, out);
+}
+
+/// AWQModifier quantizes too, if it has the keys of QuantizationModifier.
+QLIB_INLINE void read_awq_modifier(const yaml_reader& in, const yaml_field& map, recipe& out) {
+  std::vector<std::string_view> keys{llmcompressor::awq_keys.begin(), llmcompressor::awq_keys.end()};
+  for (const std::string_view key : llmcompressor::modifier_keys)
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+  read_awq(in, map, keys, out);
+  if (map.is(yaml_type::map) && (in.get_set(map, "scheme") || in.get_set(map, "config_groups"))) read_quantization(in, map, out);
+}
+
 QLIB_INLINE void read_modifier(const yaml_reader& in, const yaml_field& field, recipe& out) {
   const yaml_field map{field.node, field.line, field.key, field.key};
   if (field.key == "QuantizationModifier") read_quantization_modifier(in, map, out);
   else if (field.key == "SmoothQuantModifier") read_smooth_quant(in, map, out);
-  else if (field.key == "AWQModifier") read_awq(in, map, out);
+  else if (field.key == "AWQModifier") read_awq_modifier(in, map, out);
   else if (field.key == "SpinQuantModifier") read_spin_quant(in, map, out);
   else (void)in.one_of(field, field.key, {"modifier", llmcompressor::modifiers, llmcompressor::unbuilt_modifiers});
 }

@@ -87,9 +87,10 @@ inline void read_smooth_quant(const yaml_reader& in, const yaml_field& map, reci
   out.suppression.push_back(std::move(s));
 }
 
-inline void read_awq(const yaml_reader& in, const yaml_field& map, recipe& out) {
+/// `keys`: all that the modifier may have. It may say what to quantize to as well, which the caller reads.
+inline void read_awq(const yaml_reader& in, const yaml_field& map, std::span<const std::string_view> keys, recipe& out) {
   if (!map.is(yaml_type::null) && !in.expect(map, yaml_type::map)) return;
-  in.only_keys(map, llmcompressor::awq_keys);
+  in.only_keys(map, keys);
   suppression_stage s = suppression_of(in, map, map, "awq");
   s.ov = s.up_down = true;
   std::string duo_scaling = "true";
