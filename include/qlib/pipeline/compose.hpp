@@ -2,6 +2,7 @@
 #pragma once
 #include <qlib/concepts.hpp>
 #include <qlib/core/buffer.hpp>
+#include <qlib/observer/ranges_are_for.hpp>
 
 #include <algorithm>
 #include <string>
@@ -104,6 +105,7 @@ struct pipeline {
                   }) {
       return backend.solve_tiles(w, spec, q);
     } else {
+      ranges_are_for(observer, spec);
       observer.reset(spec.granularity, q.grid);
       observer.observe(backend, w);
       for (const range& seen : observer.ranges())

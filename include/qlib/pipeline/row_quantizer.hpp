@@ -1,6 +1,8 @@
 #pragma once
+#include <qlib/backend/native.hpp>
 #include <qlib/core/qparams.hpp>
 #include <qlib/core/view.hpp>
+#include <qlib/observer/ranges_are_for.hpp>
 #include <qlib/recipe/policy_options.hpp>
 #include <qlib/recipe/recipe.hpp>
 #include <qlib/registry.hpp>
@@ -28,13 +30,22 @@ class row_quantizer {
     }
   }
 
+  /// A device's calls are round trips: only an observer that makes one call a strip runs there, the others on the host.
+  template <class O>
+  static constexpr bool observer_reads_once = requires {
+    requires O::keeps_extremes;
+  };
+
   /// Parameters and codes of w, whole tiles. False if a value is NaN or infinite: neither is specified then.
   template <class B, class T>
   bool quantize(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes) {
     const std::span<const range> seen = std::visit(
         [&](auto& o) {
+          ranges_are_for(o, spec);
           o.reset(spec.granularity, q.grid);
-          o.observe(backend, w);
+          if constexpr (requires { B::preferred_bytes; } && !observer_reads_once<std::remove_reference_t<decltype(o)>>)
+            o.observe(native_backend{}, w);
+          else o.observe(backend, w);
           return std::span<const range>{o.ranges()};
         },
         *observer_);
