@@ -1,7 +1,7 @@
 // Matrix products of a calibration forward, 2048 tokens a chunk, on the shapes of two Llamas of a billion parameters, and two of attention.
-// A row gives GFLOP/s and the share of what oneDNN alone reaches: the whole matrix in one call of it, on its own OpenMP threads, with x
-// already in the type of the product. Both run in turn in this process; share = median of rounds, share_at_best = fastest by fastest.
-#include "bound.hpp"
+// A row gives GFLOP/s; its bound is what oneDNN alone reaches: the whole matrix in one call of it, on its own OpenMP threads, with x
+// already in the type of the product. Both run in turn in this process; share_of_bound = median of rounds, share_at_best = fastest by fastest.
+#include "in_turn.hpp"
 
 #include <qlib/core/buffer.hpp>
 #include <qlib/linalg/dispatch.hpp>
@@ -104,19 +104,11 @@ void measure(benchmark::State& state, const shape& s, bool b16, std::size_t thre
            repeats;
   };
   alone(), work();
-  std::vector<double> shares, bounds, times;
-  for (auto _ : state) {
-    bounds.push_back(time(alone));
-    times.push_back(time(work));
-    shares.push_back(bounds.back() / times.back());
-    state.SetIterationTime(times.back());
-  }
-  const double best = *std::min_element(times.begin(), times.end()), best_alone = *std::min_element(bounds.begin(), bounds.end());
-  state.counters["GFLOPs"] = flops / bench::median(times) / 1e9;
-  state.counters["GFLOPs_at_best"] = flops / best / 1e9;
-  state.counters["onednn_GFLOPs"] = flops / bench::median(bounds) / 1e9;
-  state.counters["share_of_onednn"] = bench::median(shares);
-  state.counters["share_at_best"] = best_alone / best;
+  const bench::turns found = bench::in_turn(
+      state, [&] { return time(alone); }, [&] { return time(work); });
+  state.counters["GFLOPs"] = flops / found.work / 1e9;
+  state.counters["GFLOPs_at_best"] = flops / found.fastest / 1e9;
+  state.counters["onednn_GFLOPs"] = flops / found.bound / 1e9;
 }
 
 void add(const std::string& name, const shape& s, bool b16, std::size_t threads, auto work) {

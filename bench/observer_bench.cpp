@@ -1,12 +1,10 @@
 // Observers and their kernels on 2048x4096 activations, one thread. Each row reports its share of a bound that only reads the same bytes
 // (median of rounds, and fastest bound by fastest case) and nanoseconds an element.
-#include "bound.hpp"
+#include "in_turn.hpp"
 
 #include <qlib/backend/dispatch.hpp>
 #include <qlib/core/buffer.hpp>
 #include <qlib/registry.hpp>
-
-#include <benchmark/benchmark.h>
 
 #include <random>
 #include <string>
@@ -81,19 +79,11 @@ matrix_view<const T> inputs() {
 template <class T, kind Kind = kind::gaussian, class Work>
 void measure(benchmark::State& state, Work work) {
   const matrix_view<const T> x = inputs<T, Kind>();
-  std::vector<double> shares, bounds, times;
-  for (auto _ : state) {
-    const double bound = bench::time_of([&] { benchmark::DoNotOptimize(read_bytes(reinterpret_cast<const char*>(x.data()), x.size() * sizeof(T))); });
-    const double t = bench::time_of([&] { work(x); });
-    state.SetIterationTime(t);
-    shares.push_back(bound / t);
-    bounds.push_back(bound);
-    times.push_back(t);
-  }
-  state.counters["share_of_bound"] = bench::median(shares);
-  state.counters["share_at_best"] = *std::min_element(bounds.begin(), bounds.end()) / *std::min_element(times.begin(), times.end());
-  state.counters["bound_ms"] = 1e3 * bench::median(bounds);
-  state.counters["ns_an_element"] = 1e9 * bench::median(times) / static_cast<double>(x.size());
+  const auto read = [&] { benchmark::DoNotOptimize(read_bytes(reinterpret_cast<const char*>(x.data()), x.size() * sizeof(T))); };
+  const bench::turns found = bench::in_turn(
+      state, [&] { return bench::time_of(read); }, [&] { return bench::time_of([&] { work(x); }); });
+  state.counters["ns_an_element"] = 1e9 * found.work / static_cast<double>(x.size());
+  state.counters["ns_at_best"] = 1e9 * found.fastest / static_cast<double>(x.size());
 }
 
 template <class Run>

@@ -1,7 +1,7 @@
 // Round-to-nearest weight quantization, 4096x4096, one thread, through the library's pipeline into warm memory.
 // Each row reports GB/s of source, its share of the bound (bench/bound.hpp; median of rounds, and fastest bound by fastest case, which
 // a busy machine disturbs least), and the bound's own time.
-#include "bound.hpp"
+#include "in_turn.hpp"
 
 #include <qlib/backend/dispatch.hpp>
 #include <qlib/quantize.hpp>
@@ -60,20 +60,11 @@ destination& target() {
 template <class T, int Reads, class Work>
 void measure(benchmark::State& state, Work work) {
   const matrix_view<const T> w = weights<T>();
-  std::vector<double> shares, bounds, times;
-  for (auto _ : state) {
-    const double bound = bench::time_of([&] {
-      bench::move_bytes<Reads>(reinterpret_cast<const char*>(w.data()), w.size() * sizeof(T), reinterpret_cast<char*>(target().codes.data()));
-    });
-    const double t = bench::time_of([&] { work(w); });
-    state.SetIterationTime(t);
-    shares.push_back(bound / t);
-    bounds.push_back(bound);
-    times.push_back(t);
-  }
-  state.counters["share_of_bound"] = bench::median(shares);
-  state.counters["share_at_best"] = *std::min_element(bounds.begin(), bounds.end()) / *std::min_element(times.begin(), times.end());
-  state.counters["bound_ms"] = 1e3 * bench::median(bounds);
+  const auto move = [&] {
+    bench::move_bytes<Reads>(reinterpret_cast<const char*>(w.data()), w.size() * sizeof(T), reinterpret_cast<char*>(target().codes.data()));
+  };
+  bench::in_turn(
+      state, [&] { return bench::time_of(move); }, [&] { return bench::time_of([&] { work(w); }); });
   state.counters["source_bytes_per_second"] =
       benchmark::Counter(static_cast<double>(w.size() * sizeof(T)), benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
 }

@@ -1,7 +1,7 @@
 // Kernels of outlier suppression, one thread. Bytes: a share of the bound that only moves them (bound.hpp), in turn with it. The Hadamard
 // transform of a row in L1: how many times as fast as the textbook loop. Products: shares of oneDNN's int8 product of whole matrices.
-// share = median of rounds, share_at_best = fastest bound by fastest case.
-#include "bound.hpp"
+// share_of_bound = median of rounds, share_at_best = fastest bound by fastest case.
+#include "in_turn.hpp"
 
 #include <qlib/backend/dispatch.hpp>
 #include <qlib/core/buffer.hpp>
@@ -56,16 +56,8 @@ std::vector<float> smoothing_scales(double alpha) {
 
 template <class Bound, class Work>
 void in_turn(benchmark::State& state, Bound bound, Work work) {
-  std::vector<double> shares, bounds, times;
-  for (auto _ : state) {
-    bounds.push_back(bench::time_of(bound));
-    times.push_back(bench::time_of(work));
-    shares.push_back(bounds.back() / times.back());
-    state.SetIterationTime(times.back());
-  }
-  state.counters["share"] = bench::median(shares);
-  state.counters["share_at_best"] = *std::min_element(bounds.begin(), bounds.end()) / *std::min_element(times.begin(), times.end());
-  state.counters["bound_ms"] = 1e3 * bench::median(bounds);
+  bench::in_turn(
+      state, [&] { return bench::time_of(bound); }, [&] { return bench::time_of(work); });
 }
 
 void add(const std::string& name, auto run) { benchmark::RegisterBenchmark(name.c_str(), run)->UseManualTime()->Unit(benchmark::kMillisecond); }

@@ -445,6 +445,27 @@ TEST_CASE_TEMPLATE("values outside of an interval equal the scalar ones, in orde
   });
 }
 
+TEST_CASE("every pattern of bf16 is outside of an interval exactly where its value is, ends at and beside it and zeros of both signs too") {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  loose_matrix<bf16> x{256, 256};
+  for (std::uint32_t i = 0; i < 65536; ++i) x.view()(i / 256, i % 256) = bf16{static_cast<std::uint16_t>(i)};
+  const matrix_view<const bf16> all{x.view()};
+  std::vector<float> ends{0.0f, -0.0f, 0x1p-149f, -0x1p-149f, inf, -inf, std::numeric_limits<float>::max(), std::numeric_limits<float>::quiet_NaN()};
+  for (float v : {1.0f, -1.0f, 0.0625f, -3.140625f, 0x1p-130f, -0x1p-130f})
+    for (float end : {v, std::nextafter(v, inf), std::nextafter(v, -inf)}) ends.push_back(end);
+  for_each_backend([&](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    std::vector<float> fast(65536), slow(65536);
+    for (float low : ends)
+      for (float high : ends) {
+        INFO("from ", low, " to ", high);
+        const std::size_t n = backend.outside(all, {low, high}, std::span{fast});
+        REQUIRE(n == scalar_backend{}.outside(all, {low, high}, std::span{slow}));
+        REQUIRE(std::memcmp(fast.data(), slow.data(), n * sizeof(float)) == 0);
+      }
+  });
+}
+
 #if defined(QLIB_COMPILED)
 TEST_CASE("an instruction set is found by name, and an unknown one names the choices") {
   CHECK(compiled_targets().back() == "scalar");

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 
 namespace {
 
@@ -126,6 +127,30 @@ TEST_CASE("percentiles equal those of a full sort, for all kinds of large data a
         CHECK(o.ranges()[0].min == expected.min);
         CHECK(o.ranges()[0].max == expected.max);
       }
+}
+
+TEST_CASE("the k-th smallest of many values is that of a sort, whatever their spread") {
+  std::mt19937 random{3};
+  for (int kind = 0; kind < 5; ++kind)
+    for (std::size_t n : {1, 100, 4096, 5000, 70000}) {
+      std::vector<float> values(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        const float u = static_cast<float>(random()) * 0x1p-32f - 0.5f;
+        values[i] = kind == 0   ? u
+                    : kind == 1 ? std::ldexp(u, static_cast<int>(random() % 250) - 125)  // all exponents
+                    : kind == 2 ? std::nearbyint(u * 4)                                  // ties, zeros of both signs
+                    : kind == 3 ? 7.0f                                                   // one value
+                                : 1.0f + u * 0x1p-20f;                                   // a few patterns
+      }
+      std::vector<float> sorted = values;
+      std::sort(sorted.begin(), sorted.end());
+      for (std::size_t k : {std::size_t{0}, n / 1000, n / 3, n / 2, n - 1}) {
+        CAPTURE(kind);
+        CAPTURE(n);
+        CAPTURE(k);
+        CHECK(detail::kth_smallest(values, k) == sorted[k]);
+      }
+    }
 }
 
 TEST_CASE("percentiles of samples that were merged are those of all their values") {

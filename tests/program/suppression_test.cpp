@@ -135,3 +135,34 @@ TEST_CASE("a model whose head is its embedding is not rotated, and the reason is
   check_invalid({"quant", "--model_path", gemma, "--save_path", out, "--quant_type", "w8a8_dynamic", "--anti_method", "quarot"}, out,
                 "the head is the embedding");
 }
+
+TEST_CASE("--anti_file has the samples of outlier suppression alone") {
+  temporary_folder folder;
+  const auto run = [&](const char* name, const std::vector<std::string>& kind, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"quant", "--quiet", "--model_path", model, "--save_path", folder.path(name), "--calib_samples", "4"};
+    words.insert(words.end(), kind.begin(), kind.end());
+    words.insert(words.end(), more.begin(), more.end());
+    const program_result r = run_program(words);
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    return weights_of(folder.path(name));
+  };
+  const std::string same = folder.write("same.safetensors", tree_of(model).at("calib_ids.safetensors"));
+  for (const char* act_method : {"1", "3"}) {
+    CAPTURE(act_method);
+    std::filesystem::remove_all(folder.path("both"));
+    std::filesystem::remove_all(folder.path("apart"));
+    std::filesystem::remove_all(folder.path("other"));
+    const std::vector<std::string> kind{"--quant_type", "w8a8", "--act_method", act_method, "--anti_method", "m4", "--calib_ids", ids};
+    const std::string both = run("both", kind, {});
+    CHECK(run("apart", kind, {"--anti_file", same}) == both);
+    CHECK(run("other", kind, {"--anti_file", eval_ids}) != both);
+  }
+  // Where inputs are dynamic, nothing else asks for samples.
+  const std::vector<std::string> dynamic{"--quant_type", "w8a8_dynamic", "--anti_method", "m4"};
+  CHECK(run("dynamic_anti", dynamic, {"--anti_file", eval_ids}) == run("dynamic_calib", dynamic, {"--calib_ids", eval_ids}));
+  check_invalid({"quant", "--quiet", "--model_path", model, "--save_path", folder.path("no"), "--quant_type", "w8a8", "--anti_file", ids},
+                folder.path("no"), "--anti_method");
+  check_invalid({"quant", "--quiet", "--model_path", model, "--save_path", folder.path("no"), "--quant_type", "w8a8", "--anti_method", "m4",
+                 "--anti_file", folder.path("nowhere.jsonl")},
+                folder.path("no"), "nowhere.jsonl");
+}

@@ -2,6 +2,7 @@
 #include <qlib/recipe/flags.hpp>
 #include <qlib/recipe/match.hpp>
 
+#include <limits>
 #include <string>
 
 using namespace qlib;
@@ -134,6 +135,22 @@ TEST_CASE("flags that agree with the quant type are accepted") {
             .scheme.weights->num_bits == 8);
 }
 
+TEST_CASE("the observer of weights is chosen by name, in any case, with its percentile in decimals") {
+  CHECK(only_stage({.quant_type = "w4a16"}).observer == policy_choice{"minmax", {}});
+  CHECK(only_stage({.quant_type = "w4a16", .observer = "MSE"}).observer == policy_choice{"mse", {}});
+  const auto percentile = [](const char* lower, const char* upper) {
+    return policy_choice{"percentile", {{"lower", lower}, {"upper", upper}, {"keep_values", "false"}}};
+  };
+  CHECK(only_stage({.quant_type = "w8a16", .observer = "percentile"}).observer == percentile("0.1", "99.9"));
+  CHECK(only_stage({.quant_type = "w8a16", .observer = "percentile", .percentile = 99.99}).observer == percentile("0.01", "99.99"));
+  CHECK(only_stage({.quant_type = "fp8", .observer = "percentile", .percentile = 100}).observer == percentile("0", "100"));
+  CHECK(only_stage({.quant_type = "w8a8", .observer = "mse"}).input_observer.name == "auto_mixed");  // of weights only
+  CHECK(has(only_error({.quant_type = "w8a8", .observer = "histogram"}), "--observer histogram: observes activations, not weights: known: minmax"));
+  CHECK(has(only_error({.quant_type = "w8a8", .percentile = 99}), "--percentile 99: belongs to --observer percentile"));
+  for (double p : {0.0, -3.0, 0.999, 50.0, 100.1, std::numeric_limits<double>::quiet_NaN()})
+    CHECK(has(only_error({.quant_type = "w8a8", .observer = "percentile", .percentile = p}), "is not in (50, 100]"));
+}
+
 TEST_CASE("a quant type that is not built lists the built ones, and an unknown one lists all") {
   for (const std::string_view name : unbuilt_quant_types()) {
     const std::string text = only_error({.quant_type = std::string{name}});
@@ -151,12 +168,12 @@ TEST_CASE("every wrong flag is reported at once, with the flag's name") {
                                           .disable_names = {"{0..9999}"},
                                           .targets = {"re:("},
                                           .ignore = {""},
-                                          .observer = "percentile",
+                                          .observer = "median",
                                           .rounder = "nearest"},
                                          r);
   REQUIRE(found.size() == 6);
   CHECK(has(found[0].text(), "--w_bit 4"));
-  CHECK(has(found[1].text(), "--observer percentile: not built yet in this version: known: minmax"));
+  CHECK(has(found[1].text(), "--observer median: unknown: known: minmax, percentile, mse"));
   CHECK(has(found[2].text(), "--rounder nearest: unknown: known: rtn; not yet: gptq"));
   CHECK(has(found[3].text(), "--targets: re:(: bad regex at offset 1"));
   CHECK(has(found[4].text(), "--ignore: an empty pattern"));

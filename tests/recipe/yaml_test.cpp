@@ -207,15 +207,31 @@ TEST_CASE("each wrong QuantizationArgs is an error with its line") {
            {"scale_dtype: torch.uint8", "set scale_dtype: null"},
            {"zp_dtype: torch.int8", "symmetric operands have no zero point"},
            {"symmetric: false, zp_dtype: torch.int32", "unknown zp_dtype"},
-           {"observer: mse", "observer 'mse' is not built yet in this version: known: minmax, memoryless_minmax, static_minmax"},
+           {"observer: imatrix_mse", "observer 'imatrix_mse' is not built yet in this version: known: minmax, memoryless_minmax, static_minmax, mse"},
            {"observer: middle", "unknown observer 'middle'"},
            {"observer_kwargs: {a: 1}", "no options"},
+           {"observer: mse, observer_kwargs: {a: 1}", "unknown key 'a': known keys: grid, maxshrink, norm"},
+           {"observer: mse, observer_kwargs: {grid: 2.5}", "'2.5' is no whole number"},
+           {"observer: mse, observer_kwargs: {norm: much}", "'much' is no number"},
+           {"observer: mse, observer_kwargs: {grid: 0}", "grid is at least 1"},
+           {"observer: mse, observer_kwargs: {maxshrink: 1}", "maxshrink is from 0 to below 1"},
            {"bits: 8", "unknown key 'bits': known keys: num_bits, type"},
        })
     check_error(weights(args), at, part);
   const std::string group_without_size = failed(weights("strategy: group")).at(0), block_without_shape = failed(weights("strategy: block")).at(0);
   CHECK(group_without_size.find("strategy group needs a group_size > 0") != std::string::npos);
   CHECK(block_without_shape.find("needs a block_structure") != std::string::npos);
+}
+
+TEST_CASE("mse observes weights, with the options that decide its search; of activations it is not built") {
+  const auto of = [](const std::string& args) {
+    return parsed(modifier("      config_groups:\n        g: {targets: a, weights: {" + args + "}}\n")).stages[0].observer;
+  };
+  CHECK(of("observer: mse") == policy_choice{"mse", {}});
+  CHECK(of("observer: memoryless_mse, observer_kwargs: {norm: 2.0, patience: 5, chunk_size: 7, averaging_constant: 0.1, grid: 50}") ==
+        policy_choice{"mse", {{"norm", "2.0"}, {"grid", "50"}}});
+  CHECK(parsed(modifier("      scheme: W4A16\n      weight_observer: mse\n")).stages[0].observer == policy_choice{"mse", {}});
+  check_error(modifier("      scheme: W8A8\n      input_observer: mse\n"), "r.yaml:5", "observer 'mse' is not built yet in this version");
 }
 
 TEST_CASE("activations must be dynamic tokens, tensors or groups") {
@@ -259,7 +275,7 @@ TEST_CASE("what a modifier cannot do is an error that names the line and lists w
 }
 
 TEST_CASE("all errors come at once") {
-  const auto found = failed(modifier("      scheme: W9A9\n      ignore: ['re:[']\n      extra: 1\n      weight_observer: mse\n"));
+  const auto found = failed(modifier("      scheme: W9A9\n      ignore: ['re:[']\n      extra: 1\n      weight_observer: imatrix_mse\n"));
   REQUIRE(found.size() == 4);
   for (const int line : {4, 5, 6, 7}) {
     bool seen = false;

@@ -152,7 +152,7 @@ int run(const analyze_flags& f) {
   std::optional<calibration> ranges;
   if (!p.plan.operands.empty() || !p.plan.suppressions.empty() || p.plan.rotation) {
     if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", p.forward->data.report.text());
-    auto calibrated = calibrate(p.forward->model, p.plan, p.forward->data.samples);
+    auto calibrated = calibrate(p.forward->model, p.plan, p.forward->data.samples, {.suppress_samples = p.forward->suppression.samples});
     if (!calibrated) return report_error(calibrated.error());
     ranges = *std::move(calibrated);
     for (const std::string& w : ranges->warnings) log_warning(o.common, w);

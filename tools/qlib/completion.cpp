@@ -41,7 +41,7 @@ const std::map<std::string, words>& closed_values() {
   static const std::map<std::string, words> values{
       {"quant_type", words_of(built_quant_types())},
       {"format", words_of(registry::formats::names())},
-      {"observer", words_of(registry::observers::names())},
+      {"observer", words_of(weight_observers())},
       {"rounder", words_of(registry::rounders::names())},
       {"compat", {"none", "llmcompressor", "msmodelslim"}},
       {"log_level", {"info", "debug"}},

@@ -14,19 +14,35 @@ namespace {
 /// Shortest chunk of tokens that matrix products still run well with, and the usual one.
 constexpr std::size_t fewest_tokens = 256, usual_tokens = 2048;
 
-errors load_samples(const quant_options& o, prepared& p, calibration_data& out) {
+/// Texts, or ids if it is a safetensors file.
+errors load_file(const std::string& file, const quant_options& o, const prepared& p, calibration_data& out) {
   calibration_options options = o.calib;
   if (o.seed >= 0) options.seed = static_cast<std::uint64_t>(o.seed);
   const sequence_limits limits{p.description->vocabulary, p.description->max_tokens()};
-  if (!o.calib_ids.empty()) return load_calibration_ids(o.calib_ids, options, limits, out);
-  std::string file = o.calib_file;
+  if (file == o.calib_ids || file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
+  const auto words = tokenizer::load(p.source.directory());
+  if (!words) return {words.error()};
+  const bool cut = options.length == 0 && limits.max_length != 0;  // texts come as long as they are; ids were made for a model
+  if (cut) options.length = limits.max_length;
+  if (errors found = load_calibration_texts(file, *words, options, limits, out); !found.empty()) return found;
+  if (cut && out.report.truncated > 0 && out.report.kind == "records")
+    out.report.warnings.push_back(std::to_string(out.report.truncated) + " of " + std::to_string(out.report.samples) + " records of " + file +
+                                  " are longer than the " + std::to_string(limits.max_length) + " tokens that the model allows, and were cut");
+  return {};
+}
+
+/// Whether nothing but outlier suppression asks for samples, and has its own.
+bool only_suppresses(const quant_options& o, const prepared& p) { return !o.anti_file.empty() && p.plan.operands.empty() && !o.runs_model; }
+
+errors load_samples(const quant_options& o, const prepared& p, calibration_data& out) {
+  std::string file = o.calib_ids.empty() ? o.calib_file : o.calib_ids;
+  if (only_suppresses(o, p)) file = o.anti_file;
   if (file.empty()) {
     for (const char* name : {"/calib.jsonl", "/calib_ids.safetensors"})
       if (std::filesystem::exists(p.source.directory() + name)) {
         file = p.source.directory() + name;
         break;
       }
-    if (file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
   }
   if (file.empty() && o.runs_model)
     return {error{.where = o.model_path,
@@ -39,15 +55,7 @@ errors load_samples(const quant_options& o, prepared& p, calibration_data& out) 
                   .problem = "needs calibration data",
                   .remedy = "give --calib_file FILE.jsonl or --calib_ids FILE.safetensors" +
                             std::string{p.plan.operands.empty() ? "" : ", or choose a dynamic type such as w8a8_dynamic"}}};
-  const auto words = tokenizer::load(p.source.directory());
-  if (!words) return {words.error()};
-  const bool cut = options.length == 0 && limits.max_length != 0;  // texts come as long as they are; ids were made for a model
-  if (cut) options.length = limits.max_length;
-  if (errors found = load_calibration_texts(file, *words, options, limits, out); !found.empty()) return found;
-  if (cut && out.report.truncated > 0 && out.report.kind == "records")
-    out.report.warnings.push_back(std::to_string(out.report.truncated) + " of " + std::to_string(out.report.samples) + " records of " + file +
-                                  " are longer than the " + std::to_string(limits.max_length) + " tokens that the model allows, and were cut");
-  return {};
+  return load_file(file, o, p, out);
 }
 
 }  // namespace
@@ -56,8 +64,12 @@ errors prepare_forward(const quant_options& o, prepared& p) {
   const auto level = disabled_layers(o.disable_level);
   if (!level)
     return {{.where = "--disable_level", .subject = o.disable_level, .problem = "is no level", .remedy = "use L0, L1, ... L5, or L and a number"}};
+  errors found;
+  if (!o.anti_file.empty() && p.plan.suppressions.empty())
+    found.push_back({.where = "--anti_file " + o.anti_file,
+                     .problem = "is for outlier suppression, and this recipe has none that asks for samples",
+                     .remedy = "give --anti_method m1 ... m6, or leave it out"});
   if (p.plan.operands.empty() && p.plan.suppressions.empty() && !o.runs_model) {
-    errors found;
     if (!o.calib_file.empty() || !o.calib_ids.empty()) p.plan.warnings.push_back("this recipe needs no calibration data: they are not read");
     if (*level > 0)
       found.push_back({.where = "--disable_level " + o.disable_level,
@@ -65,9 +77,15 @@ errors prepare_forward(const quant_options& o, prepared& p) {
                        .remedy = "name layers with --disable_names, or choose a static type"});
     return found;
   }
+  if (!found.empty()) return found;
   if (!p.description) return p.description_errors;
-  auto pass = std::unique_ptr<forward_pass>(new forward_pass{checkpoint_parameters{p.source, p.layout}, {}, {}});
-  if (errors found = load_samples(o, p, pass->data); !found.empty()) return found;
+  auto pass = std::unique_ptr<forward_pass>(new forward_pass{checkpoint_parameters{p.source, p.layout}, {}, {}, {}});
+  found = load_samples(o, p, pass->data);
+  if (!o.anti_file.empty() && o.anti_file != o.calib_file && !only_suppresses(o, p)) {
+    errors more = load_file(o.anti_file, o, p, pass->suppression);
+    found.insert(found.end(), more.begin(), more.end());
+  }
+  if (!found.empty()) return found;
   p.forward = std::move(pass);
 
   decoder_options options;
@@ -75,7 +93,7 @@ errors prepare_forward(const quant_options& o, prepared& p) {
   options.gemm.kind = o.reproducible ? gemm_kind::reproducible : gemm_kind::fastest;
   options.gemm.bf16_inputs = !o.reproducible && p.layout.run_dtype == dtype::bf16;
   for (options.chunk_tokens = usual_tokens;; options.chunk_tokens /= 2) {
-    if (errors found = decoder::create(*p.description, p.forward->parameters, options, p.forward->model); !found.empty()) return found;
+    if (errors bad = decoder::create(*p.description, p.forward->parameters, options, p.forward->model); !bad.empty()) return bad;
     if (o.max_memory == 0 || forecast_memory(o, p) <= o.max_memory) return {};
     if (options.chunk_tokens <= fewest_tokens) break;
   }
@@ -88,7 +106,7 @@ std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
   const std::uint64_t run = forecast_peak_memory(p.plan, thread_count(o));
   if (!p.forward) return run;
   constexpr std::uint64_t program = std::uint64_t{64} << 20;  // libraries that the forward pass loads, and the tokenizer
-  return std::max(run, program + forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples));
+  return std::max(run, program + forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples, {}, p.forward->suppression.samples));
 }
 
 std::optional<std::size_t> disabled_layers(const std::string& level) {

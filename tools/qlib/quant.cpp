@@ -163,6 +163,10 @@ int run(const quant_options& o) {
   if (p.forward) {
     if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", p.forward->data.report.text());
     for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
+    if (const calibration_report& anti = p.forward->suppression.report; !anti.file.empty()) {
+      if (!o.common.quiet) fmt::print(stderr, "qlib: suppressing outliers: {}\n", anti.text());
+      for (const std::string& w : anti.warnings) log_warning(o.common, w);
+    }
     calibration_line line{o.common.quiet};
     calibrate_options how;
     how.histograms = !o.report.empty();

@@ -67,6 +67,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   add_boolean(c, "--use_kvcache_quant", o.flags.use_kvcache_quant, "quantize the KV cache too: int8, a scale a channel");
   c.add_option("--calib_file", o.calib_file, "texts to calibrate with: .jsonl (inputs_pretokenized, text, prompt, messages), .json or plain text");
   c.add_option("--calib_ids", o.calib_ids, "ready token ids: safetensors, I32 `ids` [samples, length]")->excludes("--calib_file");
+  c.add_option("--anti_file", o.anti_file, "texts or ids that outlier suppression is solved with, instead of the calibration data");
   c.add_option("--calib_samples", o.calib.samples, "at most so many samples (default: all)");
   c.add_option("--calib_length", o.calib.length, "tokens a sample at most (default: texts whole)");
   c.add_option("--seed", o.seed, "shuffle the samples before the first are taken (default: file order)");
@@ -76,7 +77,9 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas")->delimiter(',');
   c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>")->delimiter(',');
   c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>")->delimiter(',');
-  c.add_option("--observer", o.flags.observer, "how ranges are found: minmax");
+  c.add_option("--observer", o.flags.observer, "how ranges of weights are found: minmax (default), percentile, mse");
+  c.add_option("--percentile", o.flags.percentile,
+               "of --observer percentile: upper end of a range, above 50 to 100; the lower is 100 minus it (default: 99.9)");
   c.add_option("--rounder", o.flags.rounder, "how codes are chosen: rtn");
   c.add_option("--part_file_size", o.part_file_size, "largest weight file, GiB; 0: one file")->check(CLI::Range(0.0, 1e6));
   c.add_option("--threads", o.threads, "worker threads; the result does not depend on it (default: all cores)")->check(CLI::Range(0, 1024));
@@ -102,6 +105,7 @@ static std::string recipe_flags(const quant_options& o) {
                                                                                           {"--act_method", f.act_method != 0},
                                                                                           {"--anti_method", !f.anti_method.empty()},
                                                                                           {"--observer", !f.observer.empty()},
+                                                                                          {"--percentile", static_cast<bool>(f.percentile)},
                                                                                           {"--rounder", !f.rounder.empty()},
                                                                                           {"--targets", !f.targets.empty()},
                                                                                           {"--ignore", !f.ignore.empty()},
@@ -197,6 +201,7 @@ result<calibration> run_calibration(const quant_options& o, prepared& p, const c
   calibrate_options how = asked;
   const std::size_t level = *disabled_layers(o.disable_level);
   how.range_scores = how.range_scores && (p.plan.suppressions.empty() || level > 0 || how.histograms);
+  how.suppress_samples = p.forward->suppression.samples;
   how.suppress.as_peers = p.options.follow != compat::none;
   auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, how);
   if (!found || level == 0) return found;

@@ -24,7 +24,7 @@ struct quant_options {
   double fraction = 0;
   quant_flags flags;
   double part_file_size = -1;
-  std::string calib_file, calib_ids, disable_level;
+  std::string calib_file, calib_ids, anti_file, disable_level;
   calibration_options calib;
   std::int64_t seed = -1;
   std::uint64_t max_memory = 0;
@@ -38,6 +38,7 @@ struct forward_pass {
   checkpoint_parameters parameters;
   decoder model;
   calibration_data data;
+  calibration_data suppression;  ///< samples of --anti_file; none: those of `data` serve for both
 };
 
 /// A model, the recipe for it, and the plan that they make.
@@ -71,7 +72,7 @@ std::uint64_t forecast_memory(const quant_options& options, const prepared& p);
 /// --disable_level: how many layers stay float; nothing if it is not a level.
 std::optional<std::size_t> disabled_layers(const std::string& level);
 
-/// Runs the calibration pass, and keeps layers float as --disable_level says: the plan changes then.
+/// Runs the calibration pass with the samples of `p`, and keeps layers float as --disable_level says: the plan changes then.
 result<calibration> run_calibration(const quant_options& options, prepared& p, const calibrate_options& how);
 
 }  // namespace qlib::program

@@ -8,47 +8,101 @@
 
 #include <qlib/backend/highway_lanes-inl.hpp>
 
+#include <bit>
+#include <cmath>
+
 #if QLIB_HIGHWAY_KERNELS
 HWY_BEFORE_NAMESPACE();
 namespace qlib::inline v0 {
 namespace HWY_NAMESPACE {
 
+/// Finds the values outside of an interval, a few vectors at a time and in order.
+template <class T>
+class outside_lanes {
+ public:
+  using kept = float;
+  explicit HWY_INLINE outside_lanes(range inner) : low_{hn::Set(d, inner.min)}, high_{hn::Set(d, inner.max)} {}
+
+  /// Copies those of 4 * lanes values to the front of `to`, which has room for as many and a vector more; returns how many.
+  HWY_INLINE std::size_t operator()(const T* x, kept* to) const {
+    const floats v0 = load_lanes(x), v1 = load_lanes(x + lanes), v2 = load_lanes(x + 2 * lanes), v3 = load_lanes(x + 3 * lanes);
+    const auto inside = [&](floats v) { return hn::And(hn::Ge(v, low_), hn::Le(v, high_)); };
+    const auto in0 = inside(v0), in1 = inside(v1), in2 = inside(v2), in3 = inside(v3);
+    if (HWY_LIKELY(hn::AllTrue(d, hn::And(hn::And(in0, in1), hn::And(in2, in3))))) return 0;
+    std::size_t n = hn::CompressStore(v0, hn::Not(in0), d, to);
+    n += hn::CompressStore(v1, hn::Not(in1), d, to + n);
+    n += hn::CompressStore(v2, hn::Not(in2), d, to + n);
+    return n + hn::CompressStore(v3, hn::Not(in3), d, to + n);
+  }
+
+ private:
+  static constexpr float_tag d{};
+  floats low_, high_;
+};
+
+/// The same on the patterns of bf16: as integers whose negative ones are mirrored they have the order of their values, and NaNs lie at the ends.
+/// Without a branch: at the percentiles that matter every fourth group of 64 values has one outside, which no CPU predicts.
+template <>
+class outside_lanes<bf16> {
+ public:
+  using kept = std::uint16_t;
+  /// inner: no NaN.
+  explicit HWY_INLINE outside_lanes(range inner) {
+    const std::int32_t least = ordered(inner.min == 0 ? -0.0f : inner.min), most = ordered(inner.max + 0.0f);
+    // A bf16 has zeros behind its pattern; mirrored, where it is negative, ones.
+    low_ = hn::Set(d, static_cast<std::int16_t>((least >> 16) + (least >= 0 && (least & 0xffff) != 0)));
+    high_ = hn::Set(d, static_cast<std::int16_t>((most >> 16) - (most < 0 && (most & 0xffff) != 0xffff)));
+  }
+
+  HWY_INLINE std::size_t operator()(const bf16* x, kept* to) const {
+    const u16_tag du;
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < 4 * lanes; i += 2 * lanes) {
+      const auto pattern = hn::LoadU(du, reinterpret_cast<const std::uint16_t*>(x + i));
+      const auto bits = hn::BitCast(d, pattern);
+      const auto place = hn::Xor(bits, hn::And(hn::ShiftRight<15>(bits), hn::Set(d, std::int16_t{0x7fff})));
+      const auto beyond = hn::Or(hn::Lt(place, low_), hn::Gt(place, high_));
+      n += hn::CompressStore(pattern, hn::RebindMask(du, beyond), du, to + n);
+    }
+    return n;
+  }
+
+ private:
+  static std::int32_t ordered(float v) {
+    const auto bits = std::bit_cast<std::int32_t>(v);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+  }
+
+  static constexpr i16_tag d{};
+  shorts low_, high_;
+};
+
+/// Values are kept in a small buffer first, where there is always room for a whole vector.
 template <class T>
 std::size_t outside(matrix_view<const T> x, range inner, std::span<float> out) {
-  const float_tag d;
-  const floats low = hn::Set(d, inner.min), high = hn::Set(d, inner.max);
+  using kept = typename outside_lanes<T>::kept;
+  constexpr std::size_t step = 4 * lanes, block_size = 1024;
+  if (std::isnan(inner.min) || std::isnan(inner.max)) return scalar_backend{}.outside(x, inner, out);
+  const outside_lanes<T> keep{inner};
+  HWY_ALIGN kept values[block_size + 2 * lanes];
   std::size_t found = 0;
   for (std::size_t r = 0; r < x.rows(); ++r) {
     const T* row = x.row(r);
     std::size_t c = 0;
-    const auto keep = [&](floats v, auto inside) {
-      const auto wanted = hn::Not(inside);
-      if (found + lanes <= out.size()) {
-        hn::CompressStore(v, wanted, d, out.data() + found);
-        found += hn::CountTrue(d, wanted);
-        return;
+    while (c + step <= x.cols()) {
+      const std::size_t end = c + std::min(block_size, x.cols() - c) / step * step;
+      std::size_t n = 0;
+      for (; c < end; c += step) {
+        for (std::size_t b = 0; b < step * sizeof(T); b += 64)
+          hwy::Prefetch(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(row + c) + 4096 + b));
+        n += keep(row + c, values + n);
       }
-      if (found >= out.size()) {
-        found += hn::CountTrue(d, wanted);
-        return;
+      const std::size_t fit = std::min(n, out.size() - std::min(found, out.size()));
+      for (std::size_t i = 0; i < fit; ++i) {
+        if constexpr (std::is_same_v<kept, float>) out[found + i] = values[i];
+        else out[found + i] = std::bit_cast<float>(static_cast<std::uint32_t>(values[i]) << 16);
       }
-      HWY_ALIGN float kept[lanes];
-      const std::size_t n = hn::CompressStore(v, wanted, d, kept);
-      for (std::size_t i = 0; i < n; ++i, ++found)
-        if (found < out.size()) out[found] = kept[i];
-    };
-    const auto inside = [&](floats v) { return hn::And(hn::Ge(v, low), hn::Le(v, high)); };
-    for (; c + 4 * lanes <= x.cols(); c += 4 * lanes) {
-      for (std::size_t b = 0; b < 4 * lanes * sizeof(T); b += 64)
-        hwy::Prefetch(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(row + c) + 4096 + b));
-      const floats v0 = load_lanes(row + c), v1 = load_lanes(row + c + lanes), v2 = load_lanes(row + c + 2 * lanes),
-                   v3 = load_lanes(row + c + 3 * lanes);
-      const auto in0 = inside(v0), in1 = inside(v1), in2 = inside(v2), in3 = inside(v3);
-      if (HWY_LIKELY(hn::AllTrue(d, hn::And(hn::And(in0, in1), hn::And(in2, in3))))) continue;
-      keep(v0, in0);
-      keep(v1, in1);
-      keep(v2, in2);
-      keep(v3, in3);
+      found += n;
     }
     const matrix_view<const T> rest{row + c, 1, x.cols() - c};
     found += scalar_backend{}.outside(rest, inner, out.subspan(std::min(found, out.size())));

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/format/compressed_tensors.hpp>
 #include <qlib/format/config_json.hpp>
+#include <qlib/recipe/policy_options.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -138,7 +139,8 @@ QLIB_INLINE std::string compressed_tensors_format::file_name(std::size_t part, s
 
 namespace detail {
 
-inline nlohmann::ordered_json arguments_json(const std::optional<quantization_args>& a, bool weights) {
+/// `weights`: how their ranges were found; null for activations. Readers know LLM-Compressor's observers only: others are left out.
+inline nlohmann::ordered_json arguments_json(const std::optional<quantization_args>& a, const policy_choice* weights) {
   using json = nlohmann::ordered_json;
   if (!a) return nullptr;
   static constexpr std::array<const char*, 5> strategies{"tensor", "channel", "group", "block", "token"};
@@ -148,8 +150,17 @@ inline nlohmann::ordered_json arguments_json(const std::optional<quantization_ar
   j["dynamic"] = a->dynamic;
   j["group_size"] = a->group_size ? json(a->group_size) : json(nullptr);
   j["num_bits"] = a->num_bits;
-  j["observer"] = weights ? json("memoryless_minmax") : a->dynamic ? json(nullptr) : json(a->observer.empty() ? "minmax" : a->observer);
+  j["observer"] = a->dynamic ? json(nullptr) : json(a->observer.empty() ? "minmax" : a->observer);
   j["observer_kwargs"] = json::object();
+  if (weights) {
+    const bool known = weights->name == "minmax" || weights->name == "mse";
+    j["observer"] = known ? json("memoryless_" + weights->name) : json(nullptr);
+    for (const auto& [key, value] : weights->options) {
+      if (!known) continue;
+      if (const auto whole = value_of<int>(value)) j["observer_kwargs"][key] = *whole;
+      else j["observer_kwargs"][key] = value_of<double>(value).value_or(0);
+    }
+  }
   j["scale_dtype"] = nullptr;
   j["strategy"] = strategies[static_cast<std::size_t>(a->strategy)];
   j["symmetric"] = a->symmetric;
@@ -173,14 +184,14 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
     json group;
     group["format"] = container(s.scheme);
     containers.insert(container(s.scheme));
-    group["input_activations"] = detail::arguments_json(s.scheme.input_activations, false);
+    group["input_activations"] = detail::arguments_json(s.scheme.input_activations, nullptr);
     group["output_activations"] = nullptr;
     // Globs are msModelSlim's; readers of this format know names, classes and regexes. A single group speaks of all Linears that
     // `ignore` does not list; one of several lists its modules.
     if (s.syntax == pattern_syntax::compressed_tensors) group["targets"] = s.targets;
     else if (members.size() == 1) group["targets"] = json::array({"Linear"});
     else group["targets"] = names;
-    group["weights"] = detail::arguments_json(s.scheme.weights, true);
+    group["weights"] = detail::arguments_json(s.scheme.weights, &s.observer);
     groups["group_" + std::to_string(groups.size())] = std::move(group);
   }
   json ignore = json::array();
@@ -191,7 +202,7 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   q["format"] = containers.empty() ? "dense" : containers.size() == 1 ? *containers.begin() : "mixed-precision";
   q["global_compression_ratio"] = nullptr;
   q["ignore"] = std::move(ignore);
-  q["kv_cache_scheme"] = m.attentions.empty() ? json(nullptr) : detail::arguments_json(m.recipe->attention[m.attentions.front().stage].args, false);
+  q["kv_cache_scheme"] = m.attentions.empty() ? json(nullptr) : detail::arguments_json(m.recipe->attention[m.attentions.front().stage].args, nullptr);
   q["quant_method"] = "compressed-tensors";
   q["quantization_status"] = "compressed";
   q["sparsity_config"] = json::object();

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/core/parallel.hpp>
 #include <qlib/format/simulated_activations.hpp>
+#include <qlib/model/module_name.hpp>
 
 #include <algorithm>
 

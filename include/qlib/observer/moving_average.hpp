@@ -3,8 +3,6 @@
 #include <qlib/observer/merge_law.hpp>
 #include <qlib/observer/sample_history.hpp>
 
-#include <vector>
-
 namespace qlib::inline v0 {
 
 struct moving_average_options {
@@ -24,37 +22,27 @@ struct moving_average_observer {
   static constexpr merge_law law = merge_law::sequence;
   using options = moving_average_options;
 
-  explicit moving_average_observer(options o = {}) : options_{o} {}
+  explicit moving_average_observer(options o = {}) : history_{o.averaging_constant} {}
 
   void reset(tile t, grid g) {
     tile_ = t;
     history_.reset(g.tiles());
-    ranges_.assign(g.tiles(), range::empty());
   }
 
   /// x: [rows, cols], one sample. An empty x is no sample.
   template <class B, class T>
   void observe(const B& backend, matrix_view<const T> x) {
-    if (x.size() == 0) return;
-    const std::span<range> sample = history_.append();
-    backend.ranges(x, tile_, sample);
-    for (std::size_t i = 0; i < ranges_.size(); ++i)
-      ranges_[i] = history_.samples() == 1 ? sample[i] : sample_history::advanced(ranges_[i], sample[i], options_.averaging_constant);
+    if (x.size() != 0) history_.add([&](std::span<range> sample) { backend.ranges(x, tile_, sample); });
   }
 
   /// `later` saw the samples that come next.
-  void merge(const moving_average_observer& later) {
-    history_.append(later.history_);
-    history_.moving_average(options_.averaging_constant, ranges_);
-  }
+  void merge(const moving_average_observer& later) { history_.merge(later.history_); }
 
-  std::span<const range> ranges() const { return ranges_; }
+  std::span<const range> ranges() const { return history_.ranges(); }
 
  private:
-  options options_;
   tile tile_;
   sample_history history_;
-  std::vector<range> ranges_;
 };
 static_assert(Observer<moving_average_observer>);
 

@@ -6,6 +6,8 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -41,32 +43,42 @@ class mse_observer {
   static constexpr merge_law law = merge_law::sequence;
   using options = mse_options;
 
-  explicit mse_observer(options o = {}) : options_{o} { options_.spec.granularity = tile::per_tensor(); }
+  explicit mse_observer(options o = {}) : options_{o}, history_{o.averaging_constant} { ranges_are_for(o.spec); }
+
+  static std::optional<std::string> check(const options& o) {
+    if (o.grid < 1) return "grid is at least 1";
+    if (!(o.maxshrink >= 0 && o.maxshrink < 1)) return "maxshrink is from 0 to below 1";
+    if (static_cast<int>(o.maxshrink * o.grid) < 1) return "maxshrink * grid leaves no candidate";
+    if (!(o.norm > 0 && o.norm <= 16)) return "norm is above 0, at most 16";
+    if (!(o.expand > 0 && o.expand <= 16)) return "expand is above 0, at most 16";
+    return std::nullopt;
+  }
+
+  /// What the range is for, if it is not options().spec.
+  void ranges_are_for(const quant_spec& spec) {
+    options_.spec = spec;
+    options_.spec.granularity = tile::per_tensor();
+  }
 
   void reset(tile t, grid g) {
     tile_ = t;
     history_.reset(g.tiles());
-    ranges_.assign(g.tiles(), range::empty());
   }
 
   /// x: [rows, cols], one sample.
   template <class B, class T>
   void observe(const B& backend, matrix_view<const T> x) {
     if (x.size() == 0) return;
-    const std::span<range> best = history_.append();
-    backend.ranges(x, tile_, best);
-    search(backend, x, best);
-    for (std::size_t i = 0; i < ranges_.size(); ++i)
-      ranges_[i] = history_.samples() == 1 ? best[i] : sample_history::advanced(ranges_[i], best[i], options_.averaging_constant);
+    history_.add([&](std::span<range> sample) {
+      backend.ranges(x, tile_, sample);
+      search(backend, x, sample);
+    });
   }
 
   /// `later` saw the samples that come next.
-  void merge(const mse_observer& later) {
-    history_.append(later.history_);
-    history_.moving_average(options_.averaging_constant, ranges_);
-  }
+  void merge(const mse_observer& later) { history_.merge(later.history_); }
 
-  std::span<const range> ranges() const { return ranges_; }
+  std::span<const range> ranges() const { return history_.ranges(); }
 
  private:
   /// Replaces extremes by the best candidate.
@@ -80,7 +92,7 @@ class mse_observer {
       for_each_tile(x, tile_, [&](std::size_t t, matrix_view<const T> part) {
         if (!extremes_[t].defined()) return;
         const range candidate{p * (expand * extremes_[t].min), p * (expand * extremes_[t].max)};
-        const double e = error_of(backend, part, candidate);
+        const double e = error_of(backend, part, candidate, errors_[t]);
         if (!(e < errors_[t])) return;
         errors_[t] = e;
         seen[t] = candidate;
@@ -89,8 +101,9 @@ class mse_observer {
     }
   }
 
+  /// The error of a candidate, or a part of it that is no less than `best`.
   template <class B, class T>
-  double error_of(const B& backend, matrix_view<const T> x, range candidate) {
+  double error_of(const B& backend, matrix_view<const T> x, range candidate, double best) {
     const scale_and_zero q = solve_qparams(candidate, options_.spec);
     const bool zeros = !options_.spec.symmetric && options_.spec.type == number::integer;
     const const_qparams_view params{{1, 1}, {&q.scale, 1}, {&q.zero_point, zeros ? 1u : 0u}};
@@ -102,7 +115,7 @@ class mse_observer {
     double sum = 0;
     const float norm = static_cast<float>(options_.norm);
     for (std::size_t r = 0; r < x.rows(); ++r)
-      for (std::size_t c = 0; c < x.cols(); ++c) {
+      for (std::size_t c = 0; c < x.cols() && sum < best; ++c) {
         const float e = std::fabs(values_[r * x.cols() + c] - to_float(x(r, c)));
         sum += norm == 2.0f ? static_cast<double>(e) * e : static_cast<double>(std::pow(e, norm));
       }
@@ -112,8 +125,7 @@ class mse_observer {
   options options_;
   tile tile_;
   sample_history history_;
-  std::vector<range> ranges_;
-  std::vector<range> extremes_;  // these four are kept for their memory only
+  std::vector<range> extremes_;  // these are kept for their memory only
   std::vector<double> errors_;
   std::vector<std::int8_t> codes_;
   std::vector<float> values_;

@@ -4,6 +4,8 @@
 #include <qlib/observer/percentile_range.hpp>
 #include <qlib/observer/tile_views.hpp>
 
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -31,6 +33,12 @@ class percentile_observer {
   using options = percentile_options;
 
   explicit percentile_observer(options o = {}) : options_{o} {}
+
+  static std::optional<std::string> check(const options& o) {
+    if (!(o.lower >= 0 && o.upper <= 100)) return "lower and upper are percentiles, 0 to 100";
+    if (!(o.lower < o.upper)) return "lower is not below upper";
+    return std::nullopt;
+  }
 
   void reset(tile t, grid g) {
     tile_ = t;

@@ -24,6 +24,8 @@ struct calibrate_options {
   bool histograms = false;   ///< fill operand_parameters::histogram: one more read of every input
   bool range_scores = true;  ///< fill operand_parameters::range_score
   suppress_options suppress = {};
+  /// Token ids that sub-graphs are solved with instead of the samples that operands see; empty: the same ones.
+  std::span<const std::vector<std::int32_t>> suppress_samples = {};
   std::function<void(const calibration_progress&)> on_progress = {};
 };
 
@@ -31,7 +33,8 @@ struct calibrate_options {
 /// is one buffer [tokens, hidden_size] of f32, updated in place, and each layer's weights are resident while it runs.
 ///
 /// Sub-graphs of `plan.suppressions` are solved layer by layer from the same pass. Ranges behind them follow from what was seen before them
-/// where observers ask for extremes alone; for other observers, histograms and range scores the layer runs a second time.
+/// where observers ask for extremes alone; for other observers, histograms and range scores the layer runs a second time. With samples of their
+/// own, these run through each layer first, in a second buffer.
 ///
 /// Linears that read the same rows share one observer. An operand of an expert that no token reached takes the joined range of the
 /// layer's other experts, and a warning says so. The result does not depend on the number of threads. Errors: activations that become NaN or
@@ -51,7 +54,7 @@ calibration for_plan(const calibration& found, const quantization_plan& from, co
 
 /// Most memory that it takes, in bytes.
 std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
-                                          const suppress_options& suppress = {});
+                                          const suppress_options& suppress = {}, std::span<const std::vector<std::int32_t>> suppress_samples = {});
 
 }  // namespace qlib::inline v0
 

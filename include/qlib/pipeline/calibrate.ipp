@@ -2,6 +2,7 @@
 #include <qlib/backend/native.hpp>
 #include <qlib/core/buffer.hpp>
 #include <qlib/observer/range_score.hpp>
+#include <qlib/observer/ranges_are_for.hpp>
 #include <qlib/pipeline/calibrate.hpp>
 #include <qlib/pipeline/rotate.hpp>
 #include <qlib/recipe/policy_options.hpp>
@@ -126,7 +127,12 @@ class operand_watch final : public forward_hook {
     operand_parameters& to = out_.operands[i];
     if (!watched_[i]) {
       watched_[i].emplace(watch{*make_policy<registry::observers>(o.observer, {}, "observer"), range_score{}, {}});
-      std::visit([&](auto& observer) { observer.reset(o.spec.granularity, grid_of(o.spec.granularity, 1, o.channels)); }, watched_[i]->observer);
+      std::visit(
+          [&](auto& observer) {
+            ranges_are_for(observer, o.spec);
+            observer.reset(o.spec.granularity, grid_of(o.spec.granularity, 1, o.channels));
+          },
+          watched_[i]->observer);
       if (histograms_) to.histogram.emplace();
       open_.push_back(i);
     }
@@ -289,40 +295,62 @@ inline void warn_of(const std::vector<suppression_report>& reports, std::vector<
                  " sub-graphs are not rescaled: it would have made their outputs worse");
 }
 
+/// The residual stream of some samples.
+struct residual_rows {
+  std::vector<std::size_t> rows;  ///< first row of each sample, and their number
+  buffer memory{0};
+  matrix_view<float> hidden{};
+
+  status embed(const decoder& model, std::span<const std::vector<std::int32_t>> samples);
+};
+
 inline std::vector<std::size_t> rows_of(std::span<const std::vector<std::int32_t>> samples) {
   std::vector<std::size_t> rows{0};
   for (const auto& s : samples) rows.push_back(rows.back() + s.size());
   return rows;
 }
 
+QLIB_INLINE status residual_rows::embed(const decoder& model, std::span<const std::vector<std::int32_t>> samples) {
+  rows = rows_of(samples);
+  if (rows.back() == 0)
+    return error{.where = "calibration data", .problem = "holds no token", .remedy = "give samples with --calib_file or --calib_ids"};
+  const std::size_t width = model.description().hidden_size;
+  memory = buffer{rows.back() * width * sizeof(float)};
+  if (memory.data() == nullptr) return error{.kind = error_kind::run_failed, .subject = "calibration", .problem = "out of memory", .remedy = {}};
+  hidden = {reinterpret_cast<float*>(memory.data()), rows.back(), width};
+  for (std::size_t s = 0; s < samples.size(); ++s)
+    if (status st = model.embed(samples[s], hidden.strip(rows[s], samples[s].size())); !st) return st;
+  return {};
+}
+
 }  // namespace detail
 
 QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
                                           const calibrate_options& options) {
-  const std::vector<std::size_t> rows = detail::rows_of(samples);
   model_folds rotated, found;
   if (plan.rotation)
     if (status s = rotate(*plan.rotation, stored.source(), rotated); !s) return std::move(s).error();
   const folded_parameters parameters{stored.source(), rotated};
   const decoder model = plan.rotation ? stored.with(parameters) : stored;
-  const std::size_t width = model.description().hidden_size;
-  if (rows.back() == 0)
-    return error{.where = "calibration data", .problem = "holds no token", .remedy = "give samples with --calib_file or --calib_ids"};
+  detail::residual_rows stream, others;
+  if (status s = stream.embed(model, samples); !s) return std::move(s).error();
+  const bool apart = !plan.suppressions.empty() && !options.suppress_samples.empty();
+  if (apart)
+    if (status s = others.embed(model, options.suppress_samples); !s) return std::move(s).error();
+  const auto& [rows, memory, hidden] = stream;
   calibration out;
   out.samples = samples.size();
   out.tokens = rows.back();
   out.products = model.gemm_name();
-  buffer memory{rows.back() * width * sizeof(float)};
-  const matrix_view<float> hidden{reinterpret_cast<float*>(memory.data()), rows.back(), width};
-  for (std::size_t s = 0; s < samples.size(); ++s)
-    if (status st = model.embed(samples[s], hidden.strip(rows[s], samples[s].size())); !st) return std::move(st).error();
 
-  suppression_pass suppression{plan, model.source(), rows.back(), model.products(), options.suppress, found, out.suppressions};
+  suppression_pass suppression{plan,  model.source(),  (apart ? others : stream).rows.back(), model.products(), options.suppress,
+                               found, out.suppressions};
 
   // Layers behind the last one that is watched need not run.
-  std::size_t layers = 0;
+  std::size_t layers = 0, rescaled_layers = 0;
   for (std::size_t l = 0; l < model.layers(); ++l) {
     const std::string& prefix = model.description().layers[l].prefix;
+    if (suppression.has(l)) rescaled_layers = l + 1;
     if (suppression.has(l) || std::any_of(plan.operands.begin(), plan.operands.end(), [&](const auto& o) { return o.name.starts_with(prefix); }))
       layers = l + 1;
   }
@@ -331,17 +359,20 @@ QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantizat
   detail::operand_watch watch{plan, options.histograms, options.range_scores, out};
   detail::suppression_watch only{suppression};
   for (std::size_t l = 0; l < layers; ++l) {
-    const bool rescaled = suppression.has(l), one_pass = !rescaled || watch.extremes_suffice(model.description().layers[l].prefix);
+    const bool rescaled = suppression.has(l), one_pass = !rescaled || (!apart && watch.extremes_suffice(model.description().layers[l].prefix));
     watch.beside(rescaled && one_pass ? &suppression : nullptr);
     watch.before(rescaled ? &suppression : nullptr, one_pass);
-    if (!one_pass) {
+    if (apart && l < rescaled_layers) {
+      if (status s = model.run_layer(l, others.hidden, others.rows, only); !s) return std::move(s).error();
+    } else if (!one_pass) {
       buffer copied{memory.size()};
       if (copied.data() == nullptr) return error{.kind = error_kind::run_failed, .subject = "calibration", .problem = "out of memory", .remedy = {}};
       std::memcpy(copied.data(), memory.data(), memory.size());
-      const matrix_view<float> copy{reinterpret_cast<float*>(copied.data()), hidden.rows(), width};
+      const matrix_view<float> copy{reinterpret_cast<float*>(copied.data()), hidden.rows(), hidden.cols()};
       if (status s = model.run_layer(l, copy, rows, only); !s) return std::move(s).error();
-      if (status s = suppression.solve(l); !s) return std::move(s).error();
     }
+    if (!one_pass)
+      if (status s = suppression.solve(l); !s) return std::move(s).error();
     if (status s = model.run_layer(l, hidden, rows, watch); !s) return std::move(s).error();
     if (rescaled && one_pass)
       if (status s = suppression.solve(l); !s) return std::move(s).error();
@@ -385,12 +416,14 @@ QLIB_INLINE calibration for_plan(const calibration& found, const quantization_pl
 }
 
 QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan,
-                                                      std::span<const std::vector<std::int32_t>> samples, const suppress_options& suppress) {
+                                                      std::span<const std::vector<std::int32_t>> samples, const suppress_options& suppress,
+                                                      std::span<const std::vector<std::int32_t>> suppress_samples) {
   std::size_t tokens = 0, longest = 0;
-  for (const auto& s : samples) {
-    tokens += s.size();
-    longest = std::max(longest, s.size());
-  }
+  for (const auto& all : {samples, suppress_samples})
+    for (const auto& s : all) {
+      tokens += s.size();
+      longest = std::max(longest, s.size());
+    }
   const std::uint64_t hidden = std::uint64_t{tokens} * model.description().hidden_size * sizeof(float);
   std::uint64_t most = 0;
   for (std::size_t l = 0; l < model.layers(); ++l) {
@@ -401,7 +434,7 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
       const auto shape = model.source().shape(p.graph.targets.front() + ".weight");
       const std::uint64_t columns = shape && shape->size() == 2 ? (*shape)[1] : 0;
       const std::uint64_t rows = std::min<std::uint64_t>(tokens, suppress.search_tokens);
-      kept += columns * sizeof(float) * (rows + 2 * samples.size() * (1 + p.graph.targets.size()));
+      kept += columns * sizeof(float) * (rows + 2 * (samples.size() + suppress_samples.size()) * (1 + p.graph.targets.size()));
       std::uint64_t weights = 0, outputs = 0;
       for (const std::string& t : p.graph.targets)
         if (const auto s = model.source().shape(t + ".weight"); s && s->size() == 2) {

@@ -56,7 +56,10 @@ inline std::uint64_t forecast_peak_memory(const quantization_plan& plan, std::si
         !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;
     const std::uint64_t made = item.encoding ? std::uint64_t{c.rows} * item.cols * 3 : item.raw ? 0 : source;
     const std::uint64_t folded = !item.raw && (plan.rotation || !plan.suppressions.empty()) ? std::uint64_t{c.rows} * item.cols * sizeof(float) : 0;
-    largest = std::max(largest, mapped + (copied ? source : 0) + folded + made);
+    // Other observers than min-max keep copies of a tile; only a whole matrix is worth counting.
+    const bool whole = item.encoding && item.encoding->spec.granularity.rows == 0 && item.observer.name != "minmax";
+    const std::uint64_t observed = whole ? std::uint64_t{c.rows} * item.cols * 5 : 0;
+    largest = std::max(largest, mapped + (copied ? source : 0) + folded + made + observed);
   }
   std::uint64_t described = std::uint64_t{16} << 20;  // the program, its libraries and the tables of a small model
   described += plan.slots.size() * 1024;

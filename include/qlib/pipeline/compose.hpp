@@ -2,6 +2,7 @@
 #pragma once
 #include <qlib/concepts.hpp>
 #include <qlib/core/buffer.hpp>
+#include <qlib/observer/ranges_are_for.hpp>
 #include <qlib/suppressor/smoothing_group.hpp>
 
 #include <algorithm>
@@ -47,6 +48,7 @@ bool solve_tiles(O& observer, const B& backend, matrix_view<const T> w, const qu
                 }) {
     return backend.solve_tiles(w, spec, q);
   } else {
+    ranges_are_for(observer, spec);
     observer.reset(spec.granularity, q.grid);
     observer.observe(backend, w);
     for (const range& seen : observer.ranges())

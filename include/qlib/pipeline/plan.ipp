@@ -71,6 +71,12 @@ class planner {
       check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
       check_policy(make_policy<registry::observers>(s.input_observer, s.where, "observer"));
       check_policy(make_policy<registry::rounders>(s.rounder, s.where, "rounder"));
+      if (options_.follow == compat::llmcompressor && s.observer.name == "mse")
+        found_.push_back(
+            {.where = s.where,
+             .subject = "observer mse",
+             .problem = "--compat llmcompressor is not built for it: that tool sums errors in the weight's dtype and stops its search early",
+             .remedy = "leave --compat out: the search is then complete, and its sums are exact"});
     }
     for (const attention_stage& s : recipe_.attention) {
       compile(s.targets, s.ignore, s.syntax, s.where, attention_stages_);

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/backend/native.hpp>
 #include <qlib/core/qparams.hpp>
 #include <qlib/core/view.hpp>
 #include <qlib/pipeline/compose.hpp>
@@ -27,6 +28,12 @@ class row_quantizer {
       rounder_choice_ = rounder;
     }
   }
+
+  /// A device's calls are round trips: only an observer that makes one call a strip runs there, the others on the host.
+  template <class O>
+  static constexpr bool observer_reads_once = requires {
+    requires O::keeps_extremes;
+  };
 
   /// Parameters and codes of w, whole tiles. False if a value is NaN or infinite: neither is specified then.
   template <class B, class T>
@@ -58,7 +65,12 @@ class row_quantizer {
  private:
   template <class B, class T>
   bool solve(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q) {
-    return std::visit([&](auto& o) { return solve_tiles(o, backend, w, spec, q); }, *observer_);
+    return std::visit(
+        [&]<class O>(O& o) {
+          if constexpr (requires { B::preferred_bytes; } && !observer_reads_once<O>) return solve_tiles(o, native_backend{}, w, spec, q);
+          else return solve_tiles(o, backend, w, spec, q);
+        },
+        *observer_);
   }
   template <class B, class T>
   void round(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes) const {

@@ -21,7 +21,8 @@ struct quant_flags {
   std::vector<std::string> disable_names{};  ///< exact module names, or globs (`*`, `?`, `[seq]`, `{a,b}`) over whole names
   std::vector<std::string> targets{};        ///< default "Linear"; compressed-tensors' syntax, as in `ignore`
   std::vector<std::string> ignore{};
-  std::string observer{}, rounder{};  ///< default minmax, rtn
+  std::string observer{}, rounder{};   ///< of weights; default minmax, rtn
+  std::optional<double> percentile{};  ///< with observer percentile: its upper end, above 50 to 100; default 99.9
   bool is_dynamic = false;
   int act_method = 0;  ///< of static activations: 1 min-max (mean of samples), 2 histogram, 3 either by range score; 0: 3
   bool pdmix = false, use_kvcache_quant = false;
@@ -35,6 +36,9 @@ std::optional<suppression_stage> find_anti_method(std::string_view name);
 /// The quant types that `recipe_from_flags` accepts, and those that exist but are not built yet.
 std::span<const std::string_view> built_quant_types();
 std::span<const std::string_view> unbuilt_quant_types();
+
+/// The observers that a weight's range can be found with.
+std::span<const std::string_view> weight_observers();
 
 /// One stage named after the flags. As msModelSlim does, "lm_head" is ignored, unless a target is written exactly so.
 /// Globs in `disable_names` become "re:" patterns. Returns every error; flags that contradict each other are named both.

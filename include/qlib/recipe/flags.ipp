@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 namespace qlib::inline v0 {
 
@@ -22,7 +23,40 @@ QLIB_INLINE std::span<const std::string_view> unbuilt_quant_types() {
   return names;
 }
 
+QLIB_INLINE std::span<const std::string_view> weight_observers() {
+  static constexpr std::array<std::string_view, 3> names{"minmax", "percentile", "mse"};
+  return names;
+}
+
 namespace detail {
+
+/// --observer and --percentile: of weights, each seen whole and once. Empty name: they are wrong, and the errors say so.
+QLIB_INLINE policy_choice weight_observer_of(const quant_flags& flags, errors& found) {
+  const auto fail = [&](std::string where, std::string problem, std::string remedy) {
+    found.push_back({error_kind::invalid_input, std::move(where), {}, std::move(problem), std::move(remedy)});
+    return policy_choice{};
+  };
+  const std::string name = flags.observer.empty() ? "minmax" : lower_case(flags.observer);
+  const auto known = weight_observers();
+  if (std::find(known.begin(), known.end(), name) == known.end()) {
+    static constexpr std::array<std::string_view, 4> of_inputs{"histogram", "moving_average", "auto_mixed", "recall_window"};
+    const bool exists = std::find(of_inputs.begin(), of_inputs.end(), name) != of_inputs.end();
+    return fail("--observer " + flags.observer, exists ? "observes activations, not weights" : "unknown", "known: " + comma_list(known));
+  }
+  const auto text = [](double value) {  // in decimals: 100 - 99.9 is 0.1
+    std::array<char, 32> digits{};
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value, std::chars_format::general, 12).ptr;
+    return std::string{digits.data(), end};
+  };
+  if (flags.percentile && name != "percentile")
+    return fail("--percentile " + text(*flags.percentile), "belongs to --observer percentile", "give --observer percentile, or remove it");
+  if (name != "percentile") return {name, {}};
+  const double upper = flags.percentile.value_or(99.9);
+  if (!(upper > 50 && upper <= 100))
+    return fail("--percentile " + text(upper), "is not in (50, 100]: it is the percent of a range's upper end, the lower end is 100 minus it",
+                "for example --percentile 99.9");
+  return {name, {{"lower", text(100 - upper)}, {"upper", text(upper)}, {"keep_values", "false"}}};
+}
 
 /// Patterns of one flag, each checked.
 QLIB_INLINE void check_patterns(const std::vector<std::string>& patterns, pattern_syntax syntax, std::string_view flag, errors& found) {
@@ -139,11 +173,9 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
     fail(where, "--group_size " + std::to_string(flags.group_size) + " contradicts it: " + type + " has one scale a channel", "remove --group_size");
   if (!weight_only && flags.w_sym == false) fail(where, "--w_sym false contradicts it: the weights of " + type + " are symmetric", "remove --w_sym");
 
-  static constexpr std::array<std::string_view, 1> observers{"minmax"}, rounders{"rtn"};
-  static constexpr std::array<std::string_view, 6> unbuilt_observers{"histogram", "moving_average", "percentile",
-                                                                     "mse",       "auto_mixed",     "recall_window"};
+  static constexpr std::array<std::string_view, 1> rounders{"rtn"};
   static constexpr std::array<std::string_view, 5> unbuilt_rounders{"gptq", "ssz", "hqq", "auto_round", "mse"};
-  detail::check_policy("--observer", flags.observer, observers, unbuilt_observers, found);
+  policy_choice observer = detail::weight_observer_of(flags, found);
   detail::check_policy("--rounder", flags.rounder, rounders, unbuilt_rounders, found);
 
   std::optional<suppression_stage> suppression;
@@ -164,6 +196,7 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
 
   stage s;
   s.name = s.where = where;
+  s.observer = std::move(observer);
   s.targets = flags.targets.empty() ? std::vector<std::string>{"Linear"} : flags.targets;
   s.ignore = flags.ignore;
   for (const std::string& name : flags.disable_names) {

@@ -1,8 +1,10 @@
 #pragma once
+#include <qlib/observer/mse.hpp>
 #include <qlib/recipe/ascii_case.hpp>
 #include <qlib/recipe/llmcompressor.hpp>
 #include <qlib/recipe/llmcompressor_suppression.ipp>
 #include <qlib/recipe/match.hpp>
+#include <qlib/recipe/policy_options.hpp>
 #include <qlib/recipe/presets.hpp>
 
 #include <algorithm>
@@ -39,9 +41,12 @@ inline constexpr std::array<std::string_view, 11> modifier_keys{"targets",
 inline constexpr std::array<std::string_view, 5> scheme_keys{"targets", "weights", "input_activations", "output_activations", "format"};
 inline constexpr std::array<std::string_view, 12> args_keys{"num_bits", "type",     "symmetric",   "strategy", "group_size", "block_structure",
                                                             "dynamic",  "actorder", "scale_dtype", "zp_dtype", "observer",   "observer_kwargs"};
-// One set of weights is observed once: these three then see the same range.
+// One set of weights is observed once: the first three then see the same range, the last two make the same search.
+inline constexpr std::array<std::string_view, 5> weight_observers{"minmax", "memoryless_minmax", "static_minmax", "mse", "memoryless_mse"};
+inline constexpr std::array<std::string_view, 3> unbuilt_weight_observers{"static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
 inline constexpr std::array<std::string_view, 3> observers{"minmax", "memoryless_minmax", "static_minmax"};
-inline constexpr std::array<std::string_view, 4> unbuilt_observers{"mse", "memoryless_mse", "static_mse", "imatrix_mse"};
+inline constexpr std::array<std::string_view, 5> unbuilt_observers{"mse", "memoryless_mse", "static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
+inline constexpr std::array<std::string_view, 7> mse_keys{"grid", "maxshrink", "norm", "expand", "patience", "chunk_size", "averaging_constant"};
 inline constexpr std::array<std::string_view, 2> types{"int", "float"};
 inline constexpr std::array<std::string_view, 5> strategies{"tensor", "channel", "group", "block", "token"};
 inline constexpr std::array<std::string_view, 2> unbuilt_strategies{"tensor_group", "attn_head"};
@@ -82,6 +87,33 @@ QLIB_INLINE void read_block_structure(const yaml_reader& in, const yaml_field& f
   if (!right) return in.fail(field, "expected [rows, columns] or \"128x128\", found '" + *text + "'");
   args.block_rows = static_cast<std::size_t>(rows);
   args.block_cols = static_cast<std::size_t>(cols);
+}
+
+QLIB_INLINE std::optional<std::string> read_observer(const yaml_reader& in, const yaml_field& field, bool weights) {
+  namespace known = llmcompressor;
+  if (weights) return in.one_of(field, {"observer", known::weight_observers, known::unbuilt_weight_observers});
+  return in.one_of(field, {"observer", known::observers, known::unbuilt_observers});
+}
+
+/// observer_kwargs of mse. The last three keys decide nothing here: `patience` ends the search before its last candidates, which are all tried
+/// here; `chunk_size` is about memory; one weight is one sample, so that nothing is averaged.
+QLIB_INLINE void read_mse_options(const yaml_reader& in, const yaml_field& map, quantization_args& args) {
+  if (!in.expect(map, yaml_type::map)) return;
+  in.only_keys(map, llmcompressor::mse_keys);
+  mse_options options;
+  for (const yaml_field& e : in.entries(map)) {
+    const auto text = in.text(e);
+    if (!text) continue;
+    const bool whole = e.key == "grid" || e.key == "patience" || e.key == "chunk_size";
+    if (whole ? !value_of<int>(*text) : !value_of<double>(*text)) {
+      in.fail(e, "'" + *text + "' is no " + (whole ? "whole " : "") + "number");
+      continue;
+    }
+    if (e.key == "patience" || e.key == "chunk_size" || e.key == "averaging_constant") continue;
+    args.observer_options.emplace_back(e.key, *text);
+    if (!set_options(options, {"mse", {args.observer_options.back()}}, {}))
+      if (auto wrong = mse_observer::check(options)) in.fail(e, *std::move(wrong));
+  }
 }
 
 QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_reader& in, const yaml_field& map, bool weights) {
@@ -155,9 +187,11 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
       else if (*dtype != "torch.int8" && *dtype != "int8") in.fail(*f, "unknown zp_dtype '" + *dtype + "'", "known: torch.int8");
     }
   if (const auto f = in.get_set(map, "observer"))
-    if (const auto name = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}); name && (weights || !args.dynamic))
-      args.observer = *name;
-  if (const auto f = in.get_set(map, "observer_kwargs")) in.expect_empty(*f, "these observers have no options");
+    if (const auto name = read_observer(in, *f, weights); name && (weights || !args.dynamic)) args.observer = *name;
+  if (const auto f = in.get_set(map, "observer_kwargs")) {
+    if (weights && args.observer.ends_with("mse")) read_mse_options(in, *f, args);
+    else in.expect_empty(*f, "these observers have no options");
+  }
   if (in.failures() != before) return std::nullopt;
   return args;
 }
@@ -191,6 +225,11 @@ QLIB_INLINE policy_choice input_observer_of(std::string_view name) {
   return {"minmax", {}};
 }
 
+QLIB_INLINE policy_choice weight_observer_of(const quantization_args& args) {
+  if (args.observer.ends_with("mse")) return {"mse", args.observer_options};
+  return {"minmax", {}};
+}
+
 /// The patterns of `field`, or of nothing, which is an error that names `owner`.
 QLIB_INLINE std::vector<std::string> read_targets(const yaml_reader& in, const yaml_field& owner, const std::optional<yaml_field>& field) {
   const std::size_t before = in.failures();
@@ -206,6 +245,7 @@ QLIB_INLINE void add_stage(const yaml_reader& in, const llmcompressor::common_ke
   if (is_static && !keys.input_observer.empty()) scheme.input_activations->observer = keys.input_observer;
   if (is_static && scheme.input_activations->observer.empty()) scheme.input_activations->observer = "minmax";
   stage s;
+  if (scheme.weights) s.observer = weight_observer_of(*scheme.weights);
   if (is_static) s.input_observer = input_observer_of(scheme.input_activations->observer);
   s.name = std::move(name);
   s.targets = std::move(targets);
@@ -270,14 +310,12 @@ QLIB_INLINE void read_quantization(const yaml_reader& in, const yaml_field& map,
   known::common_keys keys;
   if ((keys.targets_field = in.get_set(map, "targets"))) keys.targets = read_targets(in, *keys.targets_field, keys.targets_field);
   if (const auto f = in.get_set(map, "ignore")) keys.ignore = in.patterns(*f, pattern_syntax::compressed_tensors);
-  if (const auto f = in.get_set(map, "weight_observer"))
-    keys.weight_observer = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}).value_or("");
+  if (const auto f = in.get_set(map, "weight_observer")) keys.weight_observer = read_observer(in, *f, true).value_or("");
   for (const std::string_view key : {"bypass_divisibility_checks", "requires_calibration_data"})
     if (const auto f = in.get_set(map, key)) (void)in.boolean(*f);
   if (const auto f = in.get_set(map, "actorder"))
     in.fail(*f, "actorder is part of GPTQ, which is not built yet in this version", "set actorder: null");
-  if (const auto f = in.get_set(map, "input_observer"))
-    keys.input_observer = in.one_of(*f, {"observer", known::observers, known::unbuilt_observers}).value_or("");
+  if (const auto f = in.get_set(map, "input_observer")) keys.input_observer = read_observer(in, *f, false).value_or("");
   if (const auto f = in.get_set(map, "kv_cache_scheme"))
     if (auto args = read_quantization_args(in, *f, false)) {
       attention_stage s;
@@ -304,7 +342,7 @@ QLIB_INLINE void read_quantization(const yaml_reader& in, const yaml_field& map,
                                    [](const stage& s) { return s.scheme.input_activations.has_value(); });
   for (const std::string_view key : {"input_observer", "output_observer"})
     if (const auto f = in.get_set(map, key)) {
-      (void)in.one_of(*f, {"observer", known::observers, known::unbuilt_observers});
+      if (key == "output_observer") (void)read_observer(in, *f, false);  // the other was read above
       if (in.failures() == before && !dynamic) in.fail(*f, "no scheme here quantizes activations", "remove it");
     }
 }

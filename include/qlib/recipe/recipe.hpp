@@ -19,10 +19,11 @@ struct quantization_args {
   int num_bits = 8;
   bool symmetric = true;
   qlib::strategy strategy = qlib::strategy::channel;
-  std::size_t group_size = 0;                  ///< only with strategy group
-  std::size_t block_rows = 0, block_cols = 0;  ///< only with strategy block
-  bool dynamic = false;                        ///< computed by the engine at run time: nothing is stored
-  std::string observer{};                      ///< empty: the default of the operand
+  std::size_t group_size = 0;                                           ///< only with strategy group
+  std::size_t block_rows = 0, block_cols = 0;                           ///< only with strategy block
+  bool dynamic = false;                                                 ///< computed by the engine at run time: nothing is stored
+  std::string observer{};                                               ///< as the recipe spells it; empty: the default of the operand
+  std::vector<std::pair<std::string, std::string>> observer_options{};  ///< LLM-Compressor's observer_kwargs, as they are written
   friend bool operator==(const quantization_args&, const quantization_args&) = default;
 };
 
