@@ -67,11 +67,12 @@ inline error wrong_visible_devices(std::string problem) {
           .remedy = "unset it, or list device numbers such as 0,1 (npu-smi info shows them)"};
 }
 
-/// How many devices ASCEND_RT_VISIBLE_DEVICES names; 0 where it is not set. It must be a list such as "0,1,2"; the runtime itself only shows no
-/// device, or some of them, otherwise.
-inline result<int> count_visible_devices() {
+/// count: how many devices ASCEND_RT_VISIBLE_DEVICES names; 0 where it is not set. It must be a list such as "0,1,2"; the runtime itself only shows
+/// no device, or some of them, otherwise.
+inline status read_visible_devices(int& count) {
+  count = 0;
   const char* text = std::getenv("ASCEND_RT_VISIBLE_DEVICES");
-  if (!text) return 0;
+  if (!text) return {};
   const std::string_view list{text};
   if (list.find_first_not_of(' ') == std::string_view::npos) return wrong_visible_devices("is empty, which hides every device");
   std::vector<int> seen;
@@ -90,7 +91,8 @@ inline result<int> count_visible_devices() {
     seen.push_back(id);
     begin = end + 1;
   }
-  return static_cast<int>(seen.size());
+  count = static_cast<int>(seen.size());
+  return {};
 }
 
 }  // namespace loading
@@ -107,7 +109,8 @@ QLIB_INLINE result<library> library::open(const library_options& options) {
   std::string directory = options.directory;
   if (const char* asked = std::getenv("QLIB_ACL_LIB_DIR"); directory.empty() && asked) directory = asked;
   library self;
-  if (const auto listed = loading::count_visible_devices(); !listed) return listed.error();
+  int listed = 0;
+  if (status s = loading::read_visible_devices(listed); !s) return std::move(s).error();
   if (status s = self.load_runtime(directory); !s) return std::move(s).error();
   if (status s = self.load_ops(directory); !s) return std::move(s).error();
   if (status s = self.initialize(); !s) return std::move(s).error();
@@ -193,9 +196,10 @@ QLIB_INLINE status library::initialize() {
     return stop(loading::no_driver(f.line()));
   device_count_ = static_cast<int>(count);
   // The runtime shows the devices up to the first that does not exist.
-  if (const auto listed = loading::count_visible_devices(); listed && *listed > device_count_)
-    return stop(loading::wrong_visible_devices(loading::in_quotes(std::getenv("ASCEND_RT_VISIBLE_DEVICES")) + " names " + std::to_string(*listed) +
-                                               (*listed == 1 ? " device" : " devices") + ", of which this host shows " +
+  int listed = 0;
+  if (loading::read_visible_devices(listed) && listed > device_count_)
+    return stop(loading::wrong_visible_devices(loading::in_quotes(std::getenv("ASCEND_RT_VISIBLE_DEVICES")) + " names " + std::to_string(listed) +
+                                               (listed == 1 ? " device" : " devices") + ", of which this host shows " +
                                                std::to_string(device_count_)));
   if (device_count_ == 0)
     return stop(loading::unusable("CANN and its driver work, but there is no device", "check npu-smi info and ASCEND_RT_VISIBLE_DEVICES"));
