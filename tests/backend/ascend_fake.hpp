@@ -41,6 +41,8 @@ class fake {
   std::uint64_t leaks() const { return call<decltype(qlib_fake_acl_leaks)>("leaks")(); }
   std::uint64_t fired() const { return call<decltype(qlib_fake_acl_fired)>("fired")(); }
   std::uint64_t calls(const char* function) const { return call<decltype(qlib_fake_acl_calls)>("calls")(function); }
+  /// Bytes that were copied to the devices.
+  std::uint64_t uploaded() const { return call<decltype(qlib_fake_acl_bytes)>("bytes")(1); }
   /// The test itself judges what is left.
   void allow_leftovers() { strict_ = false; }
 

@@ -107,8 +107,11 @@ TEST_CASE("Ascend: ASCEND_RT_VISIBLE_DEVICES must be a list of device numbers") 
   struct row {
     const char *value, *part;
   };
-  for (const row& r : {row{"", "is empty"}, row{" ", "is empty"}, row{"a", "'a' is not a list"}, row{"0,,1", "not a list"}, row{"0,1,", "not a list"},
-                       row{"-1", "not a list"}, row{"0,1,0", "names device 0 twice"}}) {
+  for (const row& r :
+       {row{"", "is empty"}, row{" ", "is empty"}, row{"a", "'a' is not a list"}, row{"0,,1", "not a list"}, row{"0,1,", "not a list"},
+        row{"-1", "not a list"}, row{"0,1,0", "names device 0 twice"}, row{"0,00", "names device 0 twice"}, row{"0, 1", "'0, 1' has spaces"},
+        row{"0\n1", "'0?1' is not a list"}, row{"7", "'7' names 1 device, of which this host shows 0"},
+        row{"0,7", "'0,7' names 2 devices, of which this host shows 1"}, row{"99999", "not a list"}}) {
     CAPTURE(r.value);
     const environment set{"ASCEND_RT_VISIBLE_DEVICES", r.value};
     fake f{{{"DEVICES", "2"}}};

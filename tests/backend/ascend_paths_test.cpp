@@ -58,7 +58,7 @@ TEST_CASE("Ascend: each path does its operation when those before it are refused
                        row{"InplaceMul", "scale_rows", "F32", "Mul"},
                        row{"InplaceMul Mul", "scale_columns", "F32", "cpu"},
                        row{"DynamicQuant", "quantize_per_token", "BF16", "DynamicQuantV2"},
-                       row{"DynamicQuant DynamicQuantV2", "quantize_per_token", "F16", "Aminmax; AscendQuantV3; ranges, then quantize"},
+                       row{"DynamicQuant DynamicQuantV2", "quantize_per_token", "F16", "Aminmax; AscendQuantV3; ranges, then quantize; Cast to f32"},
                        row{"QuantMatmulV5", "int8_matmul", "I8", "QuantMatmulV4"},
                        row{"QuantMatmulV5 QuantMatmulV4", "int8_matmul", "I8", "QuantMatmulV3"},
                        row{"QuantMatmulV5 QuantMatmulV4 QuantMatmulV3", "int8_matmul", "I8", "cpu"},
@@ -73,18 +73,33 @@ TEST_CASE("Ascend: each path does its operation when those before it are refused
   }
 }
 
+TEST_CASE("Ascend: 310P multiplies codes by each version of the op, and by the CPU at last") {
+  struct row {
+    const char *refused, *path;
+  };
+  for (const row& r :
+       {row{"QuantMatmulV5", "QuantMatmulV4 to f16, FRACTAL_NZ"}, row{"QuantMatmulV5 QuantMatmulV4", "QuantMatmulV3 to f16, 64-bit scale"},
+        row{"QuantMatmulV5 QuantMatmulV4 QuantMatmulV3", "cpu"}}) {
+    const ascend::self_test_report report = report_with(r.refused, "Ascend310P3");
+    INFO(std::string{r.refused}, "\n", to_text(report));
+    CHECK(report.passed);
+    CHECK(path_of(report, "int8_matmul", "I8") == r.path);
+  }
+}
+
 TEST_CASE("Ascend: each chip takes the paths of its table") {
   struct row {
     const char *chip, *variant, *quantize, *per_token, *product, *weight_only;
   };
-  for (const row& r : {row{"Ascend910B3", "new", "AscendQuantV3", "DynamicQuant", "QuantMatmulV5", "WeightQuantBatchMatmulV3"},
-                       row{"Ascend910_9391", "new", "AscendQuantV3", "DynamicQuant", "QuantMatmulV5", "WeightQuantBatchMatmulV3"},
-                       row{"Ascend950PR_9589", "new", "AscendQuantV3", "DynamicQuant", "QuantMatmulV5", "WeightQuantBatchMatmulV3"},
-                       row{"Ascend310P3", "new", "AscendQuantV3, transposed view", "DynamicQuant", "cpu", "WeightQuantBatchMatmulV2"},
-                       row{"Ascend910A", "new", "Mul + Add + Round + Clamp + Cast", "DynamicQuant", "cpu", "cpu"},
-                       row{"Ascend310B1", "new", "cpu", "cpu; cpu; ranges, then quantize", "cpu", "cpu"},
-                       row{"Ascend910B3", "old", "AscendQuant, transposed view", "DynamicQuant", "QuantMatmulV4", "WeightQuantBatchMatmulV2"},
-                       row{"Ascend310P3", "old", "AscendQuant, transposed view", "DynamicQuant", "cpu", "WeightQuantBatchMatmulV2"}}) {
+  for (const row& r :
+       {row{"Ascend910B3", "new", "AscendQuantV3", "DynamicQuant", "QuantMatmulV5", "WeightQuantBatchMatmulV3"},
+        row{"Ascend910_9391", "new", "AscendQuantV3", "DynamicQuant", "QuantMatmulV5", "WeightQuantBatchMatmulV3"},
+        row{"Ascend950PR_9589", "new", "AscendQuantV3", "DynamicQuant", "QuantMatmulV5", "WeightQuantBatchMatmulV3"},
+        row{"Ascend310P3", "new", "AscendQuantV3, transposed view", "DynamicQuant", "QuantMatmulV5 to f16, FRACTAL_NZ", "WeightQuantBatchMatmulV2"},
+        row{"Ascend910A", "new", "Mul + Add + Round + Clamp + Cast", "DynamicQuant", "cpu", "cpu"},
+        row{"Ascend310B1", "new", "cpu", "cpu; cpu; ranges, then quantize", "cpu", "cpu"},
+        row{"Ascend910B3", "old", "AscendQuant, transposed view", "DynamicQuant", "QuantMatmulV4", "WeightQuantBatchMatmulV2"},
+        row{"Ascend310P3", "old", "AscendQuant, transposed view", "DynamicQuant", "QuantMatmulV4 to f16, FRACTAL_NZ", "WeightQuantBatchMatmulV2"}}) {
     const ascend::self_test_report report = report_with("", r.chip, r.variant);
     INFO(std::string{r.variant}, "\n", to_text(report));
     CHECK(report.passed);

@@ -22,7 +22,7 @@ using law::narrowed;
 template <class Law>
 void for_each_backend(Law check) {
   check(scalar_backend{}, "scalar");
-  law::for_each_backend(check);
+  law::for_each_host_backend(check);
 }
 
 /// Gaussian values with zero, one-signed and negative-zero stretches of 32 columns.

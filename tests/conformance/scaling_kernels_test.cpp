@@ -63,8 +63,11 @@ quantized scaled_codes(const B& backend, loose_matrix<T>& x, const std::vector<f
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("quantization behind a scaling has the scalar bits, for every tile shape and spec, with and without factors", T, float, bf16,
-                   f16) {
+namespace {
+
+/// for_each(check) calls check(backend, its name): the scalar bits are computed once for all of them.
+template <class T, class ForEach>
+void quantization_behind_scaling_is_scalar(ForEach for_each) {
   std::mt19937 random{31};
   for (std::size_t cols : widths)
     for (data kind : all_data) {
@@ -79,7 +82,7 @@ TEST_CASE_TEMPLATE("quantization behind a scaling has the scalar bits, for every
             const quantized expected = scaled_codes(scalar_backend{}, x, by, spec);
             loose_matrix<float> slow{rows, cols, 5, 7.0f};
             REQUIRE(scalar_backend{}.scaled_fake_quantize(matrix_view<const T>{x.view()}, std::span{by}, spec, slow.view()));
-            for_each_backend([&](const auto& backend, const std::string& name) {
+            for_each([&](const auto& backend, const std::string& name) {
               INFO(name, ", cols ", cols, ", kind ", static_cast<int>(kind), ", t.rows ", t.rows, ", t.cols ", t.cols, ", bits ", spec.num_bits,
                    ", symmetric ", spec.symmetric);
               REQUIRE(scaled_codes(backend, x, by, spec) == expected);
@@ -90,6 +93,15 @@ TEST_CASE_TEMPLATE("quantization behind a scaling has the scalar bits, for every
           }
         }
     }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("quantization behind a scaling has the scalar bits, for every tile shape and spec, with and without factors", T, float, bf16,
+                   f16) {
+  quantization_behind_scaling_is_scalar<T>([](auto check) { law::for_each_host_backend(check); });
+  law::for_each_device_backend(
+      [](const auto& backend, const std::string& name) { quantization_behind_scaling_is_scalar<T>([&](auto check) { check(backend, name); }); });
 }
 
 TEST_CASE("quantization behind a scaling is its separate steps: scale, solve, quantize, dequantize, unscale") {

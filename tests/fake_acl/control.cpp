@@ -100,4 +100,5 @@ FAKE_ACL_CONTROL uint64_t fake_control_leaks(void) {
 }
 
 FAKE_ACL_CONTROL uint64_t fake_control_fired(void) { return fired_faults(); }
+FAKE_ACL_CONTROL uint64_t fake_control_bytes(int kind) { return bytes_copied(kind); }
 FAKE_ACL_CONTROL uint64_t fake_control_calls(const char* function) { return function == nullptr ? 0 : calls_of(function); }

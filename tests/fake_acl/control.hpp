@@ -25,4 +25,7 @@ uint64_t qlib_fake_acl_fired(void);
 
 /// Calls of a function since the last reset; "*": of all functions that can fail; "task": tasks that devices started.
 uint64_t qlib_fake_acl_calls(const char* function);
+
+/// Bytes that copies to a device (kind 1) or from one (kind 2) moved since the last reset.
+uint64_t qlib_fake_acl_bytes(int kind);
 }

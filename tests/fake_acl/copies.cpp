@@ -48,6 +48,7 @@ int plan_copy(const world& w, void* to, size_t room, const void* from, size_t by
     return violate(code::invalid_parameter, "memcpy kind " + std::to_string(kind) + ", but the pointers say " + std::to_string(actual));
   }
   plan.engine = actual == 1 ? engine_kind::to_device : actual == 2 ? engine_kind::to_host : engine_kind::compute;
+  count_bytes(actual, bytes);
   if (plan.to.memory) plan.uses.push_back({plan.to.memory, plan.to.begin, plan.to.begin + bytes, true});
   if (plan.from.memory) plan.uses.push_back({plan.from.memory, plan.from.begin, plan.from.begin + bytes, false});
   return 0;

@@ -103,6 +103,7 @@ uint64_t fake_control_violations(void);
 uint64_t fake_control_leaks(void);
 uint64_t fake_control_fired(void);
 uint64_t fake_control_calls(const char*);
+uint64_t fake_control_bytes(int);
 }
 FAKE_ACL_EXPORT void qlib_fake_acl_reset(void) { fake_control_reset(); }
 FAKE_ACL_EXPORT int qlib_fake_acl_configure(const char* key, const char* value) { return fake_control_configure(key, value); }
@@ -111,4 +112,5 @@ FAKE_ACL_EXPORT uint64_t qlib_fake_acl_violations(void) { return fake_control_vi
 FAKE_ACL_EXPORT uint64_t qlib_fake_acl_leaks(void) { return fake_control_leaks(); }
 FAKE_ACL_EXPORT uint64_t qlib_fake_acl_fired(void) { return fake_control_fired(); }
 FAKE_ACL_EXPORT uint64_t qlib_fake_acl_calls(const char* function) { return fake_control_calls(function); }
+FAKE_ACL_EXPORT uint64_t qlib_fake_acl_bytes(int kind) { return fake_control_bytes(kind); }
 #endif

@@ -16,6 +16,7 @@ struct ledger {
   std::map<std::string, uint64_t> calls;
   std::vector<std::string> violations;
   uint64_t fired = 0;
+  std::map<int, uint64_t> bytes;  ///< copied, by kind
   bool abort = false;
 };
 
@@ -50,6 +51,19 @@ int count_call(const char* function, bool can_fail) {
     }
   }
   return 0;
+}
+
+void count_bytes(int kind, uint64_t bytes) {
+  ledger& b = book();
+  const std::scoped_lock lock{b.mutex};
+  b.bytes[kind] += bytes;
+}
+
+uint64_t bytes_copied(int kind) {
+  ledger& b = book();
+  const std::scoped_lock lock{b.mutex};
+  const auto found = b.bytes.find(kind);
+  return found == b.bytes.end() ? 0 : found->second;
 }
 
 int refuse(int code, const std::string& why) {
@@ -115,6 +129,7 @@ void clear_ledger() {
   b.faults.clear();
   b.since_faults.clear();
   b.calls.clear();
+  b.bytes.clear();
   b.violations.clear();
   b.fired = 0;
   b.abort = false;

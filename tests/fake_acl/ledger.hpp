@@ -11,6 +11,10 @@ namespace fake_acl {
 /// Counts a call; the code with which it must fail, or 0.
 int count_call(const char* function, bool can_fail = true);
 
+/// Bytes that a copy of kind `kind` (1: to a device, 2: from one) will move.
+void count_bytes(int kind, uint64_t bytes);
+uint64_t bytes_copied(int kind);
+
 /// The message that aclGetRecentErrMsg will give to this thread; returns the code.
 int refuse(int code, const std::string& why);
 

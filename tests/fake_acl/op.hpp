@@ -26,6 +26,7 @@ class planning {
 
   int failed() const { return code_; }
   const soc_profile& soc() const { return world_.soc; }
+  const settings& options() const { return world_.now; }
   bool deterministic() const { return world_.deterministic || context_->deterministic; }
   world& everything() { return world_; }
   int device() const { return context_->device; }

@@ -172,6 +172,7 @@ int aclnnHistc(tensor_t x_, int64_t bins, const void* low_, const void* high_, t
   p.require(is_one_of(out->type, {dtype::f32, dtype::f16, dtype::i32, dtype::i64, dtype::i16, dtype::i8, dtype::u8}),
             "out is not fp32, fp16 or an integer");
   p.require(low->value <= high->value, "min is above max");
+  const bool torch = p.options().torch_histc;
   return p.finish(65536 + copy_workspace({x}), workspace, executor, [=, lo = low->value, hi = high->value](std::span<const view> v) {
     const auto values = load_numbers(v[0]);
     auto from = static_cast<float>(lo);
@@ -186,7 +187,8 @@ int aclnnHistc(tensor_t x_, int64_t bins, const void* low_, const void* high_, t
     for (const double value : values) {
       const auto at = static_cast<float>(value);
       if (!(at >= from && at <= to)) continue;
-      const auto bin = static_cast<int64_t>((at - from) / (to - from) * static_cast<float>(bins));
+      const auto wide = static_cast<float>(bins);
+      const auto bin = static_cast<int64_t>(torch ? (at - from) * wide / (to - from) : (at - from) / (to - from) * wide);
       counts[static_cast<size_t>(std::min(bin, bins - 1))] += 1;
     }
     store_numbers(v[1], counts);

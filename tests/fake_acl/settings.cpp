@@ -8,7 +8,7 @@
 namespace fake_acl {
 namespace {
 
-constexpr std::array keys{"SOC", "DEVICES", "MEMORY", "FAIL", "LOST", "COPY_NS_PER_KIB", "COMPUTE_NS_PER_KIB", "TASK_US", "ABORT", "REPORT"};
+constexpr std::array keys{"SOC", "DEVICES", "MEMORY", "FAIL", "LOST", "COPY_NS_PER_KIB", "COMPUTE_NS_PER_KIB", "TASK_US", "HISTC", "ABORT", "REPORT"};
 
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
@@ -79,6 +79,9 @@ bool apply(const std::string& key, const std::string& value, settings& s) {
     return number(value, s.compute_ns_per_kib);
   } else if (key == "TASK_US") {
     return number(value, s.task_us);
+  } else if (key == "HISTC") {
+    s.torch_histc = value == "torch";
+    return s.torch_histc || value == "own";
   } else if (key == "ABORT") {
     s.abort = value == "1";
   } else if (key == "REPORT") {

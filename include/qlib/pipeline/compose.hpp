@@ -1,5 +1,6 @@
 /// Policies plugged together at compile time.
 #pragma once
+#include <qlib/backend/hold.hpp>
 #include <qlib/concepts.hpp>
 #include <qlib/core/buffer.hpp>
 #include <qlib/observer/ranges_are_for.hpp>
@@ -96,6 +97,11 @@ struct pipeline {
   template <Element T>
   status run_strip(matrix_view<const T> w, const quant_spec& spec, const statistics_view& stats, qparams_view q, std::byte* scratch, std::byte* out,
                    std::size_t first_row = 0, bool streams = false) {
+    // Ranged, then rounded: a device reads w once.
+    [[maybe_unused]] const auto held = [&] {
+      if constexpr (requires { requires R::element_wise; }) return hold(backend, w);
+      else return nothing_held{};
+    }();
     if (!solve_tiles(observer, backend, w, spec, q)) return non_finite_error(w, first_row);
     auto* codes = reinterpret_cast<std::int8_t*>(P::stores_codes ? out : scratch);
     const matrix_view<std::int8_t> code_view{codes, w.rows(), w.cols()};

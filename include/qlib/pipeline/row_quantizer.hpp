@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/backend/hold.hpp>
 #include <qlib/backend/native.hpp>
 #include <qlib/core/qparams.hpp>
 #include <qlib/core/view.hpp>
@@ -38,6 +39,7 @@ class row_quantizer {
   /// Parameters and codes of w, whole tiles. False if a value is NaN or infinite: neither is specified then.
   template <class B, class T>
   bool quantize(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes) {
+    [[maybe_unused]] const auto held = hold(backend, w);  // ranged, then rounded: a device reads w once
     if (!solve(backend, w, spec, q)) return false;
     round(backend, w, spec, q, codes);
     return true;
@@ -47,6 +49,7 @@ class row_quantizer {
   template <class B, class T>
   bool quantize(const B& backend, matrix_view<const T> w, const quant_spec& spec, qparams_view q, const registry::packers::any& packer,
                 matrix_view<std::int8_t> scratch, std::byte* out) {
+    [[maybe_unused]] const auto held = hold(backend, w);  // ranged, then rounded: a device reads w once
     if (!solve(backend, w, spec, q)) return false;
     if constexpr (requires { backend.quantize_nibbles(w, spec, as_const(q), {}, {}, {}); }) {
       const auto flip =

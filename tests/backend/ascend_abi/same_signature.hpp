@@ -20,13 +20,32 @@ constexpr kind kind_of() {
   else return kind::other;
 }
 
+/// A function type without what does not reach the calling convention.
+template <class F>
+struct bare {
+  using type = F;
+};
+template <class R, class... P>
+struct bare<R (*)(P...) noexcept> {
+  using type = R (*)(P...);
+};
+
 template <class A, class B>
-inline constexpr bool same_signature = false;
+inline constexpr bool same_types = false;
 
 template <class R, class... P, class S, class... Q>
-inline constexpr bool same_signature<R (*)(P...), S (*)(Q...)> = [] {
+inline constexpr bool same_types<R (*)(P...), S (*)(Q...)> = [] {
   if constexpr (sizeof...(P) != sizeof...(Q)) return false;
   else return kind_of<R>() == kind_of<S>() && ((kind_of<P>() == kind_of<Q>()) && ... && true);
 }();
+
+template <class A, class B>
+inline constexpr bool same_signature = same_types<typename bare<A>::type, typename bare<B>::type>;
+
+/// Never defined: the compiler's complaint about it shows both types.
+template <class Theirs, class Ours>
+struct show;
+template <long long Value>
+struct number;
 
 }  // namespace abi

@@ -5,6 +5,7 @@
 ///     (*lanes)[worker].quantize(weight, spec, params, codes);   // one thread a lane
 ///     if (auto s = (*lanes)[worker].finish(); !s) ...           // the lane is lost: its results since the last good finish are not valid
 #pragma once
+#include <qlib/backend/ascend/hold_operation.hpp>
 #include <qlib/backend/ascend/lane.hpp>
 #include <qlib/backend/ascend/staging.hpp>
 #include <qlib/backend/native.hpp>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -44,6 +46,25 @@ class ascend_backend {
   int device_id() const { return lane_ ? lane_->dev().id() : -1; }
   /// Null without a device. For shutdown, after the last lane of the process is gone.
   std::shared_ptr<ascend::library> library() const { return lane_ ? lane_->lib() : nullptr; }
+
+  /// qlib::hold: x stays in the device's memory as long as the result lives; one matrix a lane.
+  class held_matrix {
+   public:
+    held_matrix(const std::shared_ptr<ascend::lane>& l, const ascend::host_matrix& x) : lane_{l && ascend::hold(*l, x) ? l : nullptr} {}
+    held_matrix(held_matrix&& other) noexcept : lane_{std::exchange(other.lane_, nullptr)} {}
+    held_matrix& operator=(held_matrix&&) = delete;
+    ~held_matrix() {
+      if (lane_) lane_->drop();
+    }
+    explicit operator bool() const { return lane_ != nullptr; }
+
+   private:
+    std::shared_ptr<ascend::lane> lane_;
+  };
+  template <Element T>
+  [[nodiscard]] held_matrix hold(matrix_view<const T> x) const {
+    return {lane_, ascend::host_matrix{x}};
+  }
 
   template <Element T>
   void ranges(matrix_view<const T> x, tile t, std::span<range> out) const {

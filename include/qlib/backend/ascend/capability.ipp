@@ -38,10 +38,13 @@ QLIB_INLINE bool has_functions(path p, const functions& api) {
     case in_two_steps:  // made of other paths, which have their own verdicts
       return true;
     case quant_matmul_v5:
+    case quant_matmul_v5_half:
       return api.aclnnQuantMatmulV5;
     case quant_matmul_v4:
+    case quant_matmul_v4_half:
       return api.aclnnQuantMatmulV4;
     case quant_matmul_v3:
+    case quant_matmul_v3_half:
       return api.aclnnQuantMatmulV3;
     case weight_quant_v3:
       return api.aclnnWeightQuantBatchMatmulV3;
@@ -49,14 +52,21 @@ QLIB_INLINE bool has_functions(path p, const functions& api) {
       return api.aclnnWeightQuantBatchMatmulV2;
     case anti_quant_mm:
       return api.aclnnAscendAntiQuant && api.aclnnMm;
+    case hold_widened:
+      return api.aclnnCast;
+    case hold_floats:  // a copy
+      return true;
   }
   return false;
 }
 
 QLIB_INLINE bool is_allowed(path p, soc_family family, dtype type) {
   using enum path;
+  // For the chip without int32 results; elsewhere the CPU's exact sums are preferred to rounded ones.
+  if (p == quant_matmul_v5_half || p == quant_matmul_v4_half || p == quant_matmul_v3_half) return family == soc_family::p310;
   if (p == cpu || family == soc_family::unknown) return true;  // unknown: the first use tells
   if (family == soc_family::b310) return false;
+  if (p == hold_floats) return true;
   if (type == dtype::bf16 && !has_bf16(family)) return false;
   const bool train1 = family == soc_family::train1, p310 = family == soc_family::p310, a5 = family == soc_family::a5;
   switch (p) {
@@ -74,7 +84,7 @@ QLIB_INLINE bool is_allowed(path p, soc_family family, dtype type) {
     case quant_matmul_v5:
     case quant_matmul_v4:
     case quant_matmul_v3:
-      return !train1 && !p310;  // 310P takes weights in its own layout only, and has no int32 result
+      return !train1 && !p310;  // 310P has no int32 result
     case weight_quant_v3:
       return !train1 && !p310 && type != dtype::f32;
     case weight_quant_v2:

@@ -1,6 +1,6 @@
 /// Numbers of Ascend's C interface: X(our name, its name there, value). The check against real headers reads the same list.
 #pragma once
-#include <qlib/core/dtype.hpp>
+#include <qlib/config.hpp>
 
 #include <cstdint>
 
@@ -43,23 +43,5 @@ inline constexpr std::uint64_t stop_on_failure = 1;          ///< of aclrtSetStr
 inline constexpr std::int32_t error_no_context = 107002;
 inline constexpr std::int32_t error_wait_timeout = 507046;  ///< of waiting for a stream: it may still run
 inline constexpr std::int32_t error_stub = 100039;          ///< every function of a stub library returns it
-
-/// The device's number of an element type; f32, f16, bf16, i8 or i32.
-constexpr std::int32_t type_of(dtype t) {
-  switch (t) {
-    case dtype::f32:
-      return type_float;
-    case dtype::f16:
-      return type_float16;
-    case dtype::bf16:
-      return type_bf16;
-    case dtype::i8:
-      return type_int8;
-    case dtype::i32:
-      return type_int32;
-    default:
-      return type_undefined;
-  }
-}
 
 }  // namespace qlib::inline v0::ascend

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/backend/ascend/capability.hpp>
 #include <qlib/backend/ascend/op_call.hpp>
+#include <qlib/backend/ascend/staging.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -13,6 +14,8 @@ struct lane_options {
   std::size_t chunk_bytes = std::size_t{8} << 20;
   /// Below this the CPU takes over.
   std::size_t smallest_chunk_bytes = std::size_t{64} << 10;
+  /// Matrices that need more on the device are not held there between operations.
+  std::size_t largest_held_bytes = std::size_t{256} << 20;
   int timeout_milliseconds = 120'000;
   /// Ask the device for results that do not depend on the order of its own threads.
   bool deterministic = true;
@@ -53,10 +56,13 @@ class lane {
   std::byte* device_out() const { return device_out_.data(); }
   std::byte* scratch() const { return scratch_.data(); }
 
-  /// Queues the first `bytes` of pinned_in to device_in.
-  failure upload(std::size_t bytes) { return stream_.upload(device_in(), pinned_in(), bytes); }
+  /// Queues the first `bytes` of pinned_in to device_in, or elsewhere on the device.
+  failure upload(std::size_t bytes) { return upload_to(device_in(), bytes); }
+  failure upload_to(std::byte* to, std::size_t bytes) { return stream_.upload(to, pinned_in(), bytes); }
   /// Queues device memory to the start of pinned_out, and waits for everything that is queued.
   failure download(const std::byte* from, std::size_t bytes);
+  /// Waits for everything that is queued.
+  failure wait();
   /// Waits for what is queued after a failure, so that the buffers may be used again.
   void drain();
 
@@ -65,8 +71,20 @@ class lane {
   workspace& space() { return workspace_; }
   failure launch(op_call& call, launch_function second_phase) { return call.launch(second_phase, stream_); }
 
+  /// A matrix that stays on the device between operations, as f32 rows without gaps. Its memory is kept when it is dropped.
+  failure reserve_held(std::size_t bytes);
+  std::byte* held_memory() const { return held_memory_.data(); }
+  void keep(const host_matrix& x) { held_ = x; }
+  void drop() { held_ = {}; }
+  bool holds() const { return held_.rows > 0; }
+  /// The device has no room for it: frees it. Nothing may be queued.
+  void stop_holding();
+  bool may_hold() const { return may_hold_; }
+  /// Where x, some rows of the held matrix, lies on the device. Null where it does not, or not at an address that ops can read.
+  std::byte* held(const host_matrix& x) const;
+
   std::size_t chunk_bytes() const { return chunk_bytes_; }
-  /// Frees all buffers and halves the chunk. False where it is the smallest already.
+  /// Frees all buffers, the held matrix too, and if none was held halves the chunk. False where that is the smallest already.
   bool shrink();
 
   void log(std::string_view line) const {
@@ -85,11 +103,12 @@ class lane {
   device device_;
   stream stream_;
   workspace workspace_{device_};
-  buffer pinned_in_, pinned_out_, device_in_, device_out_, scratch_;
+  buffer pinned_in_, pinned_out_, device_in_, device_out_, scratch_, held_memory_;
+  host_matrix held_;
   path_record record_;
   failure first_;
   std::size_t chunk_bytes_;
-  bool lost_ = false;
+  bool lost_ = false, may_hold_ = true;
 };
 
 }  // namespace qlib::inline v0::ascend

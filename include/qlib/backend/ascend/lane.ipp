@@ -1,8 +1,10 @@
 #pragma once
 #include <qlib/backend/ascend/constants.hpp>
+#include <qlib/backend/ascend/element_type.hpp>
 #include <qlib/backend/ascend/lane.hpp>
 
 #include <algorithm>
+#include <functional>
 
 namespace qlib::inline v0::ascend {
 
@@ -39,13 +41,14 @@ QLIB_INLINE lane::~lane() {
 }
 
 QLIB_INLINE void lane::release() noexcept {
+  drop();
   workspace_.release();
-  for (buffer* b : {&pinned_in_, &pinned_out_, &device_in_, &device_out_, &scratch_}) b->release();
+  for (buffer* b : {&pinned_in_, &pinned_out_, &device_in_, &device_out_, &scratch_, &held_memory_}) b->release();
 }
 
 QLIB_INLINE void lane::abandon() noexcept {
   workspace_.abandon();
-  for (buffer* b : {&pinned_in_, &pinned_out_, &device_in_, &device_out_, &scratch_}) b->abandon();
+  for (buffer* b : {&pinned_in_, &pinned_out_, &device_in_, &device_out_, &scratch_, &held_memory_}) b->abandon();
   stream_.abandon();
   device_.abandon();
 }
@@ -71,6 +74,10 @@ QLIB_INLINE failure lane::reserve(std::size_t in, std::size_t out, std::size_t s
 
 QLIB_INLINE failure lane::download(const std::byte* from, std::size_t bytes) {
   if (failure f = stream_.download(pinned_out(), from, bytes)) return f;
+  return wait();
+}
+
+QLIB_INLINE failure lane::wait() {
   if (failure f = stream_.synchronize(options_.timeout_milliseconds)) return f;
   workspace_.synchronized();
   return {};
@@ -78,8 +85,27 @@ QLIB_INLINE failure lane::download(const std::byte* from, std::size_t bytes) {
 
 QLIB_INLINE void lane::drain() {
   if (lost_) return;
-  if (failure f = stream_.synchronize(options_.timeout_milliseconds)) return lose(f);
-  workspace_.synchronized();
+  if (failure f = wait()) lose(f);
+}
+
+QLIB_INLINE failure lane::reserve_held(std::size_t bytes) {
+  if (held_memory_.size() >= bytes) return {};
+  drop();
+  return held_memory_.allocate(device_, memory_place::device, (bytes + 0xffff) / 0x10000 * 0x10000);
+}
+
+QLIB_INLINE void lane::stop_holding() {
+  drop();
+  held_memory_.release();
+  may_hold_ = false;
+}
+
+QLIB_INLINE std::byte* lane::held(const host_matrix& x) const {
+  if (!holds() || x.type != held_.type || x.cols != held_.cols || x.stride != held_.stride || std::less<>{}(x.data, held_.data)) return nullptr;
+  const auto from = static_cast<std::size_t>(x.data - held_.data), row = x.stride * x.element_bytes();
+  if (from % row != 0 || from / row + x.rows > held_.rows) return nullptr;
+  const std::size_t at = from / row * x.cols * 4;
+  return at % 32 == 0 ? held_memory_.data() + at : nullptr;
 }
 
 QLIB_INLINE tensor lane::make_tensor(void* data, dtype type, std::initializer_list<std::int64_t> dims) const {
@@ -91,7 +117,12 @@ QLIB_INLINE tensor lane::make_transposed(void* data, dtype type, std::size_t row
 }
 
 QLIB_INLINE bool lane::shrink() {
+  const bool had_held = held_memory_.size() > 0;
   release();
+  if (had_held) {
+    may_hold_ = false;
+    return true;
+  }
   if (chunk_bytes_ / 2 < options_.smallest_chunk_bytes) return false;
   chunk_bytes_ /= 2;
   return true;

@@ -51,31 +51,47 @@ inline std::vector<std::string> split_op_libraries(const std::string& directory)
   return found;
 }
 
-/// ASCEND_RT_VISIBLE_DEVICES must be a list such as "0,1,2"; the runtime itself only shows no device, or some of them, otherwise.
-inline status check_visible_devices() {
+/// A value as it fits into one line.
+inline std::string in_quotes(std::string_view value) {
+  std::string out{value.substr(0, 64)};
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 0x20) c = '?';
+  return "'" + out + (value.size() > 64 ? "...'" : "'");
+}
+
+inline error wrong_visible_devices(std::string problem) {
+  return {.kind = error_kind::invalid_input,
+          .where = "npu",
+          .subject = "ASCEND_RT_VISIBLE_DEVICES",
+          .problem = std::move(problem),
+          .remedy = "unset it, or list device numbers such as 0,1 (npu-smi info shows them)"};
+}
+
+/// count: how many devices ASCEND_RT_VISIBLE_DEVICES names; 0 where it is not set. It must be a list such as "0,1,2"; the runtime itself only shows
+/// no device, or some of them, otherwise.
+inline status read_visible_devices(int& count) {
+  count = 0;
   const char* text = std::getenv("ASCEND_RT_VISIBLE_DEVICES");
   if (!text) return {};
   const std::string_view list{text};
-  const auto wrong = [&](std::string problem) {
-    return error{.kind = error_kind::invalid_input,
-                 .where = "npu",
-                 .subject = "ASCEND_RT_VISIBLE_DEVICES",
-                 .problem = std::move(problem),
-                 .remedy = "unset it, or list device numbers such as 0,1"};
-  };
-  if (list.find_first_not_of(' ') == std::string_view::npos) return wrong("is empty, which hides every device");
-  std::vector<std::string_view> seen;
+  if (list.find_first_not_of(' ') == std::string_view::npos) return wrong_visible_devices("is empty, which hides every device");
+  std::vector<int> seen;
   for (std::size_t begin = 0; begin <= list.size();) {
     std::size_t end = list.find(',', begin);
     if (end == std::string_view::npos) end = list.size();
-    const std::string_view id = list.substr(begin, end - begin);
-    if (id.empty() || id.size() > 4 || id.find_first_not_of("0123456789") != std::string_view::npos)
-      return wrong("'" + std::string{list} + "' is not a list of device numbers");
-    for (std::string_view other : seen)
-      if (other == id) return wrong("'" + std::string{list} + "' names device " + std::string{id} + " twice");
+    const std::string_view digits = list.substr(begin, end - begin);
+    if (digits.find(' ') != std::string_view::npos && digits.find_first_not_of(" 0123456789") == std::string_view::npos)
+      return wrong_visible_devices(in_quotes(list) + " has spaces, which the runtime does not read");
+    if (digits.empty() || digits.size() > 4 || digits.find_first_not_of("0123456789") != std::string_view::npos)
+      return wrong_visible_devices(in_quotes(list) + " is not a list of device numbers");
+    int id = 0;
+    for (const char d : digits) id = id * 10 + (d - '0');
+    for (const int other : seen)
+      if (other == id) return wrong_visible_devices(in_quotes(list) + " names device " + std::to_string(id) + " twice");
     seen.push_back(id);
     begin = end + 1;
   }
+  count = static_cast<int>(seen.size());
   return {};
 }
 
@@ -93,7 +109,8 @@ QLIB_INLINE result<library> library::open(const library_options& options) {
   std::string directory = options.directory;
   if (const char* asked = std::getenv("QLIB_ACL_LIB_DIR"); directory.empty() && asked) directory = asked;
   library self;
-  if (status s = loading::check_visible_devices(); !s) return std::move(s).error();
+  int listed = 0;
+  if (status s = loading::read_visible_devices(listed); !s) return std::move(s).error();
   if (status s = self.load_runtime(directory); !s) return std::move(s).error();
   if (status s = self.load_ops(directory); !s) return std::move(s).error();
   if (status s = self.initialize(); !s) return std::move(s).error();
@@ -178,6 +195,12 @@ QLIB_INLINE status library::initialize() {
   if (const failure f = check(api_.aclrtGetDeviceCount(&count), "aclrtGetDeviceCount"); f && f.kind != failure_class::not_available)
     return stop(loading::no_driver(f.line()));
   device_count_ = static_cast<int>(count);
+  // The runtime shows the devices up to the first that does not exist.
+  int listed = 0;
+  if (loading::read_visible_devices(listed) && listed > device_count_)
+    return stop(loading::wrong_visible_devices(loading::in_quotes(std::getenv("ASCEND_RT_VISIBLE_DEVICES")) + " names " + std::to_string(listed) +
+                                               (listed == 1 ? " device" : " devices") + ", of which this host shows " +
+                                               std::to_string(device_count_)));
   if (device_count_ == 0)
     return stop(loading::unusable("CANN and its driver work, but there is no device", "check npu-smi info and ASCEND_RT_VISIBLE_DEVICES"));
   if (const char* name = api_.aclrtGetSocName()) soc_ = name;

@@ -7,7 +7,7 @@ namespace qlib::inline v0::ascend {
 /// What a quantized linear layer computes, for evaluation: out[m, n] = float(sum over k of x[m, k] * w[n, k]) * w_scales[n] * x_scales[m].
 ///
 /// x: [M, K] codes of tokens, w: [N, K] codes of a weight; out: [M, N]. The sums are exact (int32: QuantMatmulV5, V4 or V3 without their
-/// own scaling), so every path gives the same bits. K up to 65535.
+/// own scaling), so every path gives the same bits; on 310P, whose results are f16, they are within int8_product_relative. K up to 65535.
 void int8_matmul(lane& l, matrix_view<const std::int8_t> x, std::span<const float> x_scales, matrix_view<const std::int8_t> w,
                  std::span<const float> w_scales, matrix_view<float> out);
 

@@ -6,8 +6,8 @@
 
 namespace qlib::inline v0::ascend {
 
-/// How far the device's results may be from the scalar backend's. Reductions, scalings and integer products have no bound: they are
-/// exact, because they round once, as the scalar backend does, or not at all.
+/// How far the device's results may be from the scalar backend's. Reductions and scalings have no bound: they are exact, because they round
+/// once, as the scalar backend does, or not at all.
 struct numeric_bounds {
   int code_difference = 1;     ///< of quantized codes
   double static_rate = 1e-4;   ///< of codes that differ, scales given
@@ -33,6 +33,9 @@ constexpr numeric_bounds bounds_of(soc_family family, dtype type) {
 
 /// Where 127 / absmax is an f16, and not an f32.
 constexpr bool quantizes_in_f16(soc_family family) { return family == soc_family::p310 || family == soc_family::train1; }
+
+/// Products of int8 codes, relative to each result: exact int32 sums, but on 310P, which rounds them to f16 (one unit in the last place).
+constexpr float int8_product_relative(soc_family family) { return family == soc_family::p310 ? 0x1p-10f : 0.0f; }
 
 /// Weight-only products: each of x, scale, weight and output is rounded to 16 bits, and sums are f32. Relative to sum |x| |w| over k.
 constexpr float weight_only_relative(dtype type) { return type == dtype::bf16 ? 4 * 0x1p-9f : 4 * 0x1p-11f; }

@@ -20,11 +20,12 @@ enum class operation : std::uint8_t {
   scale,
   quantize_per_token,
   int8_matmul,
-  weight_only_matmul
+  weight_only_matmul,
+  hold
 };
-inline constexpr std::size_t operation_count = 9;
+inline constexpr std::size_t operation_count = 10;
 inline constexpr std::array<std::string_view, operation_count> operation_names{
-    "ranges", "column_absmax", "histogram", "quantize", "dequantize", "scale", "quantize_per_token", "int8_matmul", "weight_only_matmul"};
+    "ranges", "column_absmax", "histogram", "quantize", "dequantize", "scale", "quantize_per_token", "int8_matmul", "weight_only_matmul", "hold"};
 
 /// How it was done: a device op, or some after each other, or the CPU. What takes another layout of its operands is another path, because it
 /// may be refused on its own.
@@ -50,11 +51,16 @@ enum class path : std::uint8_t {
   quant_matmul_v5,
   quant_matmul_v4,
   quant_matmul_v3,
+  quant_matmul_v5_half,
+  quant_matmul_v4_half,
+  quant_matmul_v3_half,
   weight_quant_v3,
   weight_quant_v2,
   anti_quant_mm,
+  hold_widened,
+  hold_floats,
 };
-inline constexpr std::size_t path_count = 24;
+inline constexpr std::size_t path_count = 29;
 inline constexpr std::array<std::string_view, path_count> path_names{
     "cpu",
     "Aminmax",
@@ -77,9 +83,14 @@ inline constexpr std::array<std::string_view, path_count> path_names{
     "QuantMatmulV5",
     "QuantMatmulV4",
     "QuantMatmulV3",
+    "QuantMatmulV5 to f16, FRACTAL_NZ",
+    "QuantMatmulV4 to f16, FRACTAL_NZ",
+    "QuantMatmulV3 to f16, 64-bit scale",
     "WeightQuantBatchMatmulV3",
     "WeightQuantBatchMatmulV2",
     "AscendAntiQuant + Mm",
+    "Cast to f32",
+    "as f32",
 };
 
 constexpr std::string_view name_of(operation o) { return operation_names[static_cast<std::size_t>(o)]; }

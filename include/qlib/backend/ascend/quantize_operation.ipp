@@ -88,16 +88,18 @@ inline attempt run(lane& l, path p, const work& w, std::size_t first, std::size_
   const std::size_t elements = count * cut.row_elements(), scales = w.scales.count(count);
   const bool offsets = !w.spec.symmetric && w.scales.has_zero_points(), elementwise = p == path::quant_elementwise;
   layout in, scratch;
-  const std::size_t x_at = in.add(elements * 4), scale_at = in.add(scales * 4), offset_at = in.add(offsets ? scales * 4 : 0);
+  const host_matrix strip = w.x.strip(first, count);
+  std::byte* const held = cut.row_elements() == w.x.cols ? l.held(strip) : nullptr;
+  const std::size_t x_at = in.add(held ? 0 : elements * 4), scale_at = in.add(scales * 4), offset_at = in.add(offsets ? scales * 4 : 0);
   const std::size_t a_at = scratch.add(elements * 4), b_at = scratch.add(elements * 4);
   if (failure f = l.reserve(in.bytes(), elements, elementwise ? scratch.bytes() : 0)) return f;
   const auto floats = [&](std::size_t at) { return reinterpret_cast<float*>(l.pinned_in() + at); };
-  if (!stage_floats(w.x.strip(first, count), cut, floats(x_at))) return attempt::for_the_cpu();
+  if (!held && !stage_floats(strip, cut, floats(x_at))) return attempt::for_the_cpu();
   w.scales.fill(first, count, floats(scale_at), [](float s, std::int32_t) { return 1.0f / s; });
   if (offsets) w.scales.fill(first, count, floats(offset_at), [](float, std::int32_t z) { return static_cast<float>(z); });
   if (failure f = l.upload(in.bytes())) return f;
   std::byte* const d = l.device_in();
-  const operands o{d + x_at,
+  const operands o{held ? held : d + x_at,
                    d + scale_at,
                    offsets ? d + offset_at : nullptr,
                    l.device_out(),

@@ -17,8 +17,16 @@ struct extremes {
   std::vector<float> min, max;
 };
 
-/// What the device reads: x's own type, or f32 where the chip has no bf16.
-inline dtype device_type(const lane& l, dtype t) { return t == dtype::bf16 && !has_bf16(l.known().family()) ? dtype::f32 : t; }
+/// What the device reads: f32 of a matrix that is there already, else x's own type, or f32 where the chip has no bf16.
+inline dtype device_type(const lane& l, const host_matrix& x, segments cut) {
+  if (cut.row_elements() == x.cols && l.held(x)) return dtype::f32;
+  return x.type == dtype::bf16 && !has_bf16(l.known().family()) ? dtype::f32 : x.type;
+}
+
+/// x where it is held as the device would read it; else null.
+inline std::byte* held_values(const lane& l, const host_matrix& x, dtype type, segments cut) {
+  return type == dtype::f32 && cut.row_elements() == x.cols ? l.held(x) : nullptr;
+}
 
 inline bool by_rows(path p) { return p == path::aminmax_columns || p == path::amin_amax_columns; }
 
@@ -29,15 +37,20 @@ inline attempt run(lane& l, path p, const host_matrix& x, dtype type, segments c
   const std::size_t results = over_rows ? cut.row_elements() : count * cut.per_row;
   layout out;
   const std::size_t min_at = out.add(results * element), max_at = out.add(results * element);
-  if (failure f = l.reserve(elements * element, out.bytes())) return f;
   const host_matrix strip = x.strip(first, count);
-  const bool finite = type == x.type ? stage_elements(strip, cut, l.pinned_in()) : stage_floats(strip, cut, reinterpret_cast<float*>(l.pinned_in()));
-  if (!finite) return attempt::for_the_cpu();
-  if (failure f = l.upload(elements * element)) return f;
+  std::byte* values = held_values(l, strip, type, cut);
+  if (failure f = l.reserve(values ? 0 : elements * element, out.bytes())) return f;
+  if (!values) {
+    const bool finite =
+        type == x.type ? stage_elements(strip, cut, l.pinned_in()) : stage_floats(strip, cut, reinterpret_cast<float*>(l.pinned_in()));
+    if (!finite) return attempt::for_the_cpu();
+    if (failure f = l.upload(elements * element)) return f;
+    values = l.device_in();
+  }
   const auto rows = static_cast<std::int64_t>(over_rows ? count : count * cut.per_row);
   const auto width = static_cast<std::int64_t>(over_rows ? cut.row_elements() : cut.width), n = static_cast<std::int64_t>(results);
   const functions& api = l.api();
-  const tensor in = l.make_tensor(l.device_in(), type, {rows, width}), low = l.make_tensor(l.device_out() + min_at, type, {n}),
+  const tensor in = l.make_tensor(values, type, {rows, width}), low = l.make_tensor(l.device_out() + min_at, type, {n}),
                high = l.make_tensor(l.device_out() + max_at, type, {n});
   const int_array dims{l.dev(), {over_rows ? 0 : 1}};
   if (together) {
@@ -105,8 +118,8 @@ QLIB_INLINE void ranges(lane& l, const host_matrix& x, tile t, std::span<range> 
   const tile shape = resolve(t, x.rows, x.cols);
   const std::size_t grid_cols = grid_of(t, x.rows, x.cols).cols;
   const bool by_column = shape.cols == 1 && x.cols > 1;
-  const dtype type = ranging::device_type(l, x.type);
   const segments cut = segments::of(x.cols, by_column ? x.cols : std::min(shape.cols, x.cols));
+  const dtype type = ranging::device_type(l, x, cut);
   const auto on_host = [&](std::size_t first, std::size_t count) {
     in_tile_rows(shape, first, count, [&](std::size_t r, std::size_t n, std::size_t tile_rows) {
       visit_floats(x.strip(r, n), [&](auto view) {
@@ -141,8 +154,8 @@ QLIB_INLINE void ranges(lane& l, const host_matrix& x, tile t, std::span<range> 
 
 QLIB_INLINE void column_absmax(lane& l, const host_matrix& x, std::span<float> out) {
   if (l.lost() || x.rows == 0 || x.cols == 0) return;
-  const dtype type = ranging::device_type(l, x.type);
   const segments cut = segments::of(x.cols, x.cols);
+  const dtype type = ranging::device_type(l, x, cut);
   const chain c = ranging::absmax_chain(type);
   run_chain(
       l, c, x.rows, 1, x.cols * bits_of(type) / 8,
@@ -164,10 +177,16 @@ namespace counting {
 /// Histc of rows [first, first + count), added to counts.
 inline attempt run(lane& l, const host_matrix& x, range limits, std::size_t first, std::size_t count, std::span<std::uint32_t> counts) {
   const std::size_t elements = count * x.cols, bins = counts.size();
-  if (failure f = l.reserve(elements * 4, bins * 4)) return f;
-  if (!stage_floats(x.strip(first, count), segments::of(x.cols, x.cols), reinterpret_cast<float*>(l.pinned_in()))) return attempt::for_the_cpu();
-  if (failure f = l.upload(elements * 4)) return f;
-  const tensor in = l.make_tensor(l.device_in(), dtype::f32, {static_cast<std::int64_t>(elements)}),
+  const host_matrix strip = x.strip(first, count);
+  const segments cut = segments::of(x.cols, x.cols);
+  std::byte* values = ranging::held_values(l, strip, dtype::f32, cut);
+  if (failure f = l.reserve(values ? 0 : elements * 4, bins * 4)) return f;
+  if (!values) {
+    if (!stage_floats(strip, cut, reinterpret_cast<float*>(l.pinned_in()))) return attempt::for_the_cpu();
+    if (failure f = l.upload(elements * 4)) return f;
+    values = l.device_in();
+  }
+  const tensor in = l.make_tensor(values, dtype::f32, {static_cast<std::int64_t>(elements)}),
                out = l.make_tensor(l.device_out(), dtype::i32, {static_cast<std::int64_t>(bins)});
   const scalar low{l.dev(), limits.min}, high{l.dev(), limits.max};
   op_call call{l.space(), "aclnnHistc"};

@@ -64,6 +64,10 @@ bool stage_rounded(const host_matrix& x, dtype type, std::uint16_t* out);
 /// Codes, [q.rows * s.per_row, s.width], filled up with 0.
 void stage_codes(matrix_view<const std::int8_t> q, segments s, std::int8_t* out);
 
+/// Codes in FRACTAL_NZ, the layout of matrix units: blocks of 16 rows and 32 columns, [columns / 32, rows / 16, 16, 32], filled up with 0.
+void stage_fractal_nz(matrix_view<const std::int8_t> q, std::int8_t* out);
+constexpr std::size_t fractal_nz_bytes(std::size_t rows, std::size_t cols) { return (rows + 15) / 16 * 16 * ((cols + 31) / 32 * 32); }
+
 /// Back from segments: the fill is dropped.
 template <class T>
 void unstage(const T* staged, segments s, matrix_view<T> out) {

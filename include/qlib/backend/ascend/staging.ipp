@@ -61,6 +61,14 @@ QLIB_INLINE bool stage_rounded(const host_matrix& x, dtype type, std::uint16_t* 
   });
 }
 
+QLIB_INLINE void stage_fractal_nz(matrix_view<const std::int8_t> q, std::int8_t* out) {
+  const std::size_t row_blocks = (q.rows() + 15) / 16;
+  std::memset(out, 0, fractal_nz_bytes(q.rows(), q.cols()));
+  for (std::size_t r = 0; r < q.rows(); ++r)
+    for (std::size_t c = 0; c < q.cols(); c += 32)
+      std::memcpy(out + ((c / 32 * row_blocks + r / 16) * 16 + r % 16) * 32, q.row(r) + c, std::min<std::size_t>(32, q.cols() - c));
+}
+
 QLIB_INLINE void stage_codes(matrix_view<const std::int8_t> q, segments s, std::int8_t* out) {
   for (std::size_t r = 0; r < q.rows(); ++r) {
     std::memcpy(out + r * s.row_elements(), q.row(r), q.cols());

@@ -15,6 +15,8 @@ class tensor {
   tensor(const device& d, void* data, std::int32_t type, std::initializer_list<std::int64_t> dims);
   /// The transpose of a row-major [rows, cols]: dims {cols, rows}, strides {1, cols}.
   static tensor transposed(const device& d, void* data, std::int32_t type, std::int64_t rows, std::int64_t cols);
+  /// A row-major [rows, cols] of int8 that lies in FRACTAL_NZ, as `stage_fractal_nz` puts it.
+  static tensor fractal_nz(const device& d, void* data, std::int64_t rows, std::int64_t cols);
   tensor(tensor&& other) noexcept : device_{other.device_}, handle_{std::exchange(other.handle_, nullptr)} {}
   tensor& operator=(tensor&&) = delete;
   ~tensor();

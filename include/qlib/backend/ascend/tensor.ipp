@@ -12,6 +12,11 @@ QLIB_INLINE tensor tensor::transposed(const device& d, void* data, std::int32_t 
   return {d, d.api().aclCreateTensor(dims, 2, type, strides, 0, format_nd, storage, 2, data)};
 }
 
+QLIB_INLINE tensor tensor::fractal_nz(const device& d, void* data, std::int64_t rows, std::int64_t cols) {
+  const std::int64_t dims[] = {rows, cols}, storage[] = {(cols + 31) / 32, (rows + 15) / 16, 16, 32};
+  return {d, d.api().aclCreateTensor(dims, 2, type_int8, nullptr, 0, format_nz, storage, 4, data)};
+}
+
 QLIB_INLINE tensor::~tensor() {
   if (handle_) device_->api().aclDestroyTensor(handle_);
 }

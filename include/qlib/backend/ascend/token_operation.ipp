@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/backend/ascend/constants.hpp>
+#include <qlib/backend/ascend/hold_operation.hpp>
 #include <qlib/backend/ascend/quantize_operation.hpp>
 #include <qlib/backend/ascend/range_operation.hpp>
 #include <qlib/backend/ascend/test_matrices.hpp>
@@ -94,6 +95,7 @@ QLIB_INLINE void quantize_per_token(lane& l, const host_matrix& x, matrix_view<s
     const host_matrix strip = x.strip(first, count);
     const grid g = grid_of(tile::per_channel(), count, x.cols);
     std::vector<range> seen(count, range::empty());
+    const hold_scope held{l, strip};
     ranges(l, strip, tile::per_channel(), seen);
     if (l.lost()) return path::cpu;
     if (!std::all_of(seen.begin(), seen.end(), [](const range& r) { return r.defined(); })) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/backend/ascend/constants.hpp>
+#include <qlib/backend/ascend/element_type.hpp>
 #include <qlib/backend/ascend/matmul_operation.hpp>
 #include <qlib/backend/ascend/numeric_bounds.hpp>
 #include <qlib/backend/ascend/test_matrices.hpp>

@@ -1,0 +1,3 @@
+/* For trees without it. */
+#pragma once
+#include "acl_base.h"

@@ -1,0 +1,3 @@
+/* For trees of operators alone, which lack this header. */
+#pragma once
+#include "acl_meta.h"
