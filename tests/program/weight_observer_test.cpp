@@ -33,7 +33,7 @@ json quantized(const std::string& out, const arguments& kind, const arguments& m
 }
 
 /// Files of the result but for the recipe that made it.
-std::map<std::string, std::string> weights_of(const std::string& out) {
+std::map<std::string, std::string> layer_tensors_of(const std::string& out) {
   auto tree = tree_of(out);
   for (auto at = tree.begin(); at != tree.end();) at = at->first.ends_with(".safetensors") ? std::next(at) : tree.erase(at);
   REQUIRE(!tree.empty());
@@ -57,7 +57,7 @@ TEST_CASE("minmax by name, and the hundredth percentile, give the bytes of no fl
     quantized(folder.path("minmax"), kind, {"--observer", "MinMax"});
     quantized(folder.path("hundred"), kind, {"--observer", "percentile", "--percentile", "100"});
     CHECK(difference(tree_of(folder.path("plain")), tree_of(folder.path("minmax"))) == "");
-    CHECK(difference(weights_of(folder.path("plain")), weights_of(folder.path("hundred"))) == "");
+    CHECK(difference(layer_tensors_of(folder.path("plain")), layer_tensors_of(folder.path("hundred"))) == "");
   }
 }
 
@@ -127,15 +127,15 @@ TEST_CASE("LLM-Compressor's spelling of mse gives the bytes of the flag, and con
   const arguments kind{"--quant_type", "w4a16", "--group_size", "32", "--format", "compressed_tensors"};
   const std::string args = "num_bits: 4, type: int, symmetric: true, strategy: group, group_size: 32, ";
   quantized(folder.path("flag"), kind, {"--observer", "mse"});
-  std::map<std::string, std::string> first = weights_of(folder.path("flag"));
+  std::map<std::string, std::string> first = layer_tensors_of(folder.path("flag"));
   for (const char* spelling : {"observer: mse", "observer: memoryless_mse, observer_kwargs: {maxshrink: 0.2, grid: 100, norm: 2.4, patience: 5}"}) {
     CAPTURE(spelling);
     quantized(folder.path("recipe"), {"--config_path", llmcompressor_recipe(folder, args + spelling)}, {});
-    CHECK(difference(first, weights_of(folder.path("recipe"))) == "");
+    CHECK(difference(first, layer_tensors_of(folder.path("recipe"))) == "");
     std::filesystem::remove_all(folder.path("recipe"));
   }
   quantized(folder.path("squares"), {"--config_path", llmcompressor_recipe(folder, args + "observer: mse, observer_kwargs: {norm: 2}")}, {});
-  CHECK(difference(first, weights_of(folder.path("squares"))) != "");
+  CHECK(difference(first, layer_tensors_of(folder.path("squares"))) != "");
   const auto weights = [&](const char* out) {
     return json::parse(tree_of(folder.path(out)).at("config.json"))["quantization_config"]["config_groups"]["group_0"]["weights"];
   };

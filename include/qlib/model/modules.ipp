@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/model/description.hpp>
 #include <qlib/model/module_name.hpp>
 #include <qlib/model/modules.hpp>
 
