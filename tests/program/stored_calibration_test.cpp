@@ -119,7 +119,7 @@ TEST_CASE("what was left half written beside a stored calibration does not reach
   interrupt(quant(out, type), out);
   folder.write("out.qlib-partial/.qlib-calibration.tmp", "half of ");
   REQUIRE(run_program(quant(out, with(type, {"--resume"}))).exit_code == 0);
-  for (const auto& [name, content] : tree_of(out)) CHECK_MESSAGE(name.find(".qlib-") == std::string::npos, name);
+  for (const auto& file : tree_of(out)) CHECK_MESSAGE(file.first.find(".qlib-") == std::string::npos, file.first);
 }
 
 TEST_CASE("resuming a calibrated run that was complete does not calibrate, and changes nothing") {

@@ -109,7 +109,7 @@ class archive_writer {
   template <class... T>
   void put(const std::variant<T...>& value) {
     put(static_cast<std::uint8_t>(value.index()));
-    std::visit([this](const auto& v) { put(v); }, value);
+    std::visit(*this, value);
   }
 
   checksum64 sum_;
