@@ -160,8 +160,8 @@ int run(const quant_options& o) {
   std::signal(SIGINT, say_how_to_resume);
   std::optional<calibration> found_ranges;
   double calibration_seconds = 0;
-  if (p.forward) {
-    if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", p.forward->data.report.text());
+  const bool complete = nothing_left(p.plan, options);
+  if (p.forward && !complete) {
     for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
     if (const calibration_report& anti = p.forward->suppression.report; !anti.file.empty()) {
       if (!o.common.quiet) fmt::print(stderr, "qlib: suppressing outliers: {}\n", anti.text());
@@ -176,12 +176,13 @@ int run(const quant_options& o) {
       if (o.common.json) print_errors({ranges.error()});
       return report_error(ranges.error());
     }
-    found_ranges = *std::move(ranges);
+    if (!ranges->resumed) options.keep_found = ranges->key;
+    found_ranges = std::move(ranges->found);
     calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();
     for (const std::string& w : found_ranges->warnings) log_warning(o.common, w);
     options.found = &*found_ranges;
   }
-  if (p.plan.rotation && !options.found) {
+  if (p.plan.rotation && !options.found && !complete) {
     auto folds = rotate_only(p.plan, checkpoint_parameters{p.source, p.layout});
     if (!folds) return report_error(folds.error());
     found_ranges = *std::move(folds);

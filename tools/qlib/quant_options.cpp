@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <qlib/backend/device.hpp>
 #include <qlib/io/file.hpp>
+#include <qlib/pipeline/stored_calibration.hpp>
 #include <qlib/recipe/yaml.hpp>
 
 #include <algorithm>
@@ -197,29 +198,67 @@ errors prepare(const quant_options& o, prepared& out) {
   return found;
 }
 
-result<calibration> run_calibration(const quant_options& o, prepared& p, const calibrate_options& asked) {
+/// The plan with these layers left out as well.
+static status keep_float(const std::vector<std::string>& names, const prepared& p, quantization_plan& out) {
+  recipe fewer = p.recipe;
+  for (stage& s : fewer.stages) s.ignore.insert(s.ignore.end(), names.begin(), names.end());
+  if (errors bad = make_plan(p.source, p.layout, fewer, p.options, out); !bad.empty()) return std::move(bad.front());
+  return {};
+}
+
+/// What an interrupted run found for this plan, if there is one. The plan becomes the one that it belongs to.
+static result<std::optional<calibration>> interrupted_calibration(const quant_options& o, prepared& p, std::uint64_t key) {
+  auto stored = load_calibration(stored_calibration_of(o.save_path), key);
+  if (!stored || !*stored) return stored;
+  quantization_plan fewer;
+  const bool same_plan = (*stored)->floats.empty();
+  if (!same_plan)
+    if (status s = keep_float((*stored)->floats, p, fewer); !s) return std::move(s).error();
+  const quantization_plan& of = same_plan ? p.plan : fewer;
+  if ((*stored)->operands.size() != of.operands.size() || (*stored)->suppressions.size() != of.suppressions.size())
+    return std::optional<calibration>{};
+  if (!same_plan) p.plan = std::move(fewer);
+  return stored;
+}
+
+result<calibrated> run_calibration(const quant_options& o, prepared& p, const calibrate_options& asked) {
   calibrate_options how = asked;
   const std::size_t level = *disabled_layers(o.disable_level);
   how.range_scores = how.range_scores && (p.plan.suppressions.empty() || level > 0 || how.histograms);
   how.suppress_samples = p.forward->suppression.samples;
   how.suppress.as_peers = p.options.follow != compat::none;
-  auto found = calibrate(p.forward->model, p.plan, p.forward->data.samples, how);
-  if (!found || level == 0) return found;
-  const std::vector<std::string> floats = layers_by_range_score(p.plan, *found, level);
-  for (stage& s : p.recipe.stages) s.ignore.insert(s.ignore.end(), floats.begin(), floats.end());
-  quantization_plan fewer;
-  if (errors bad = make_plan(p.source, p.layout, p.recipe, p.options, fewer); !bad.empty()) return bad.front();
-  calibration kept;
-  if (p.plan.suppressions.empty()) {
-    kept = for_plan(*found, p.plan, fewer);
-  } else {  // which sub-graphs are rescaled depends on what is quantized behind them
-    auto again = calibrate(p.forward->model, fewer, p.forward->data.samples, how);
-    if (!again) return again;
-    kept = *std::move(again);
+  const calibration_data& data = p.forward->data;
+  calibrated out;
+  out.key = calibration_key(p.plan, data.samples, how, o.reproducible, level);
+  if (o.resume) {
+    auto stored = interrupted_calibration(o, p, out.key);
+    if (!stored) return std::move(stored).error();
+    if (*stored) {
+      if (!o.common.quiet) fmt::print(stderr, "qlib: calibration of the interrupted run is used\n");
+      out.found = *std::move(*stored);
+      out.resumed = true;
+      return out;
+    }
   }
-  for (const std::string& name : floats) kept.warnings.push_back(name + ": stays float (--disable_level " + o.disable_level + ")");
+  if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", data.report.text());
+  auto found = calibrate(p.forward->model, p.plan, data.samples, how);
+  if (!found) return std::move(found).error();
+  out.found = *std::move(found);
+  if (level == 0) return out;
+  const std::vector<std::string> floats = layers_by_range_score(p.plan, out.found, level);
+  quantization_plan fewer;
+  if (status s = keep_float(floats, p, fewer); !s) return std::move(s).error();
+  if (p.plan.suppressions.empty()) {
+    out.found = for_plan(out.found, p.plan, fewer);
+  } else {  // which sub-graphs are rescaled depends on what is quantized behind them
+    auto again = calibrate(p.forward->model, fewer, data.samples, how);
+    if (!again) return std::move(again).error();
+    out.found = *std::move(again);
+  }
+  for (const std::string& name : floats) out.found.warnings.push_back(name + ": stays float (--disable_level " + o.disable_level + ")");
+  out.found.floats = floats;
   p.plan = std::move(fewer);
-  return kept;
+  return out;
 }
 
 }  // namespace qlib::program

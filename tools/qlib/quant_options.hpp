@@ -72,7 +72,15 @@ std::uint64_t forecast_memory(const quant_options& options, const prepared& p);
 /// --disable_level: how many layers stay float; nothing if it is not a level.
 std::optional<std::size_t> disabled_layers(const std::string& level);
 
-/// Runs the calibration pass with the samples of `p`, and keeps layers float as --disable_level says: the plan changes then.
-result<calibration> run_calibration(const quant_options& options, prepared& p, const calibrate_options& how);
+/// What the calibration pass found.
+struct calibrated {
+  calibration found;
+  std::uint64_t key = 0;  ///< under which --resume finds it
+  bool resumed = false;   ///< an interrupted run had found it
+};
+
+/// Runs the calibration pass with the samples of `p`, unless --resume finds what it found before, and keeps layers float as --disable_level says: the
+/// plan changes then.
+result<calibrated> run_calibration(const quant_options& options, prepared& p, const calibrate_options& how);
 
 }  // namespace qlib::program

@@ -51,6 +51,8 @@ class hadamard_rotation {
 
   std::size_t size() const { return size_; }
   std::size_t block_size() const { return signs_.size(); }
+  /// Of the random signs, if it has some: with size and block size all that makes it.
+  std::optional<std::uint64_t> seed() const { return seed_; }
 
   /// x becomes x R; x: [any, size].
   void rows(matrix_view<float> x) const;
@@ -68,6 +70,7 @@ class hadamard_rotation {
   void rotate_columns(matrix_view<float> w, bool back) const;
 
   std::size_t size_ = 0, base_ = 1, threads_ = 1;
+  std::optional<std::uint64_t> seed_;
   std::vector<float> signs_;        ///< [block_size]: signs / sqrt(block_size)
   std::vector<float> base_matrix_;  ///< [base, base], empty if 1
   std::vector<float> base_transposed_;

@@ -195,6 +195,7 @@ QLIB_INLINE result<hadamard_rotation> hadamard_rotation::make(std::size_t size, 
   out.size_ = size;
   out.base_ = hadamard_base(block);
   out.threads_ = std::max<std::size_t>(1, options.threads);
+  out.seed_ = options.seed;
   if (out.base_ != 1) {
     auto base = hadamard_matrix(out.base_ == 0 ? block : out.base_);
     if (!base) return std::move(base).error();

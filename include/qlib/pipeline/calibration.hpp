@@ -30,6 +30,7 @@ struct calibration {
   std::size_t samples = 0, tokens = 0;
   std::string products;               ///< what computed the matrix products
   std::vector<std::string> warnings;  ///< experts that saw few tokens, and the like
+  std::vector<std::string> floats;    ///< linears that stay float for their range scores: the plan it belongs to quantizes them no more
 };
 
 }  // namespace qlib::inline v0

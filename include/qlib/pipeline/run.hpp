@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,13 +43,21 @@ struct run_options {
   worker_factory workers = {};  ///< instead of `threads` on `device`
   bool resume = false, overwrite = false;
   const calibration* found = nullptr;  ///< for plans with operands
-  bool measure_error = false;          ///< dequantize what was written and compare: a second pass over the cached chunk
-  bool discard_output = false;         ///< make all bytes and write none: how fast the machine quantizes
+  /// Keep `found` in the work folder under this key (calibration_key) until the commit.
+  std::optional<std::uint64_t> keep_found = {};
+  bool measure_error = false;   ///< dequantize what was written and compare: a second pass over the cached chunk
+  bool discard_output = false;  ///< make all bytes and write none: how fast the machine quantizes
   std::function<void(const progress&)> on_progress = {};
 };
 
 /// The folder beside `save_path` that a run works in, and that a killed run leaves.
 std::string work_folder_of(const std::string& save_path);
+
+/// Where a killed run leaves what calibration found.
+std::string stored_calibration_of(const std::string& save_path);
+
+/// Whether `resume` finds all of this plan's output at save_path: run_plan then reports so and does nothing, with or without `found`.
+bool nothing_left(const quantization_plan& plan, const run_options& options);
 
 /// What is wrong with the target before anything is written: not empty, not writable, too little space. A `resume` with nothing to resume just
 /// starts.

@@ -8,6 +8,7 @@
 #include <qlib/pipeline/chunk.hpp>
 #include <qlib/pipeline/fingerprint.ipp>
 #include <qlib/pipeline/run.hpp>
+#include <qlib/pipeline/stored_calibration.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -25,6 +26,7 @@ namespace qlib::inline v0 {
 namespace detail {
 
 inline constexpr const char* journal_name = "/.qlib-journal";
+inline constexpr const char* calibration_name = "/.qlib-calibration";
 
 /// Whether the run of this plan was killed after its commit: all files are there with their headers.
 inline bool is_complete(const quantization_plan& plan, const std::string& folder) {
@@ -88,6 +90,14 @@ QLIB_INLINE std::string work_folder_of(const std::string& save_path) {
   return path + ".qlib-partial";
 }
 
+QLIB_INLINE std::string stored_calibration_of(const std::string& save_path) { return work_folder_of(save_path) + detail::calibration_name; }
+
+QLIB_INLINE bool nothing_left(const quantization_plan& plan, const run_options& options) {
+  std::error_code ec;
+  return options.resume && !std::filesystem::exists(work_folder_of(options.save_path) + detail::journal_name, ec) &&
+         detail::is_complete(plan, options.save_path);
+}
+
 QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options& options) {
   namespace fs = std::filesystem;
   errors found;
@@ -132,11 +142,11 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   namespace fs = std::filesystem;
   const std::string work = work_folder_of(options.save_path);
   std::error_code ec;
-  if (options.resume && !fs::exists(work + detail::journal_name, ec) && detail::is_complete(plan, options.save_path)) {
+  if (nothing_left(plan, options)) {
     fs::remove(options.save_path + detail::journal_name, ec);
-    run_report nothing_left;
-    nothing_left.chunks = nothing_left.resumed_chunks = cut_into_chunks(plan).size();
-    return nothing_left;
+    run_report complete;
+    complete.chunks = complete.resumed_chunks = cut_into_chunks(plan).size();
+    return complete;
   }
   const worker_factory made = options.workers ? options.workers : detail::workers_on(options.device, options.threads);
   auto workers = made(source, plan, options.found);
@@ -152,6 +162,9 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   if (ec) return failed("cannot create the work folder", ec);
   auto log = journal::open(work + detail::journal_name, detail::fingerprint_of(plan, options.found), options.resume);
   if (!log) return std::move(log).error();
+  const std::string stored = work + detail::calibration_name;
+  if (options.found && options.keep_found)
+    if (status s = store_calibration(*options.found, *options.keep_found, stored); !s) return std::move(s).error();
 
   std::vector<output_file> files;
   for (const planned_file& f : plan.files) {
@@ -258,6 +271,10 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   }
   for (const planned_file& f : plan.files) report.files.push_back(f.name);
 
+  for (const char* end : {"", ".tmp"}) {  // all chunks are made: nothing needs it any more
+    fs::remove(stored + end, ec);
+    if (ec) return failed("cannot remove " + stored + end, ec);
+  }
   const std::string target = options.save_path;
   const std::string old = work + ".old";
   if (fs::exists(target, ec) && !fs::is_empty(target, ec)) fs::rename(target, old, ec);
