@@ -227,6 +227,8 @@ TEST_CASE("a stored calibration belongs to a plan, samples in their order, and e
     change(o);
     keys.push_back(qlib::calibration_key(plan, samples, o, false));
   };
+  const std::vector<std::vector<std::int32_t>> others{{4}};
+  with([&](auto& o) { o.suppress_samples = others; });
   with([](auto& o) { o.few_tokens = 17; });
   with([](auto& o) { o.histograms = true; });
   with([](auto& o) { o.range_scores = false; });

@@ -26,7 +26,7 @@ int report_error(const error& e) {
 }
 
 int report_errors(const errors& found) {
-  constexpr std::size_t most_alike = 10;  // the same of every layer is said so often, then counted
+  constexpr std::size_t most_alike = 100;  // the same of every layer is said so often, then counted
   int code = exit_done;
   std::map<std::string, std::size_t> said;
   for (const error& e : found) {

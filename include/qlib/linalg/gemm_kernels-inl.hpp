@@ -147,10 +147,10 @@ HWY_NOINLINE void pack_panel(matrix_view<const W> w, std::size_t first, std::siz
       }
     }
     for (; k < depth; ++k, ++r, out += width)
-      for (std::size_t i = 0; i < 4; ++i) out[i] = to_float(r[i * stride]);
+      for (std::size_t i = 0; i < 4; ++i) out[i] = qlib::to_float(r[i * stride]);
   }
   for (; c < width; ++c)
-    for (std::size_t k = 0; k < depth; ++k) panel[k * width + c] = c < rows ? to_float(w(first + c, k0 + k)) : 0.0f;
+    for (std::size_t k = 0; k < depth; ++k) panel[k * width + c] = c < rows ? qlib::to_float(w(first + c, k0 + k)) : 0.0f;
 }
 
 template <class W>

@@ -123,7 +123,6 @@ struct model_description {
   feed_forward_description feed_forward;
   experts_description experts;
   std::vector<layer_description> layers;
-  std::size_t prediction_layers = 0;  ///< behind `layers` in the checkpoint, for multi-token prediction: not computed
 
   /// Tokens of the longest sample that it is made for: the smaller of max_position_embeddings and longest_sample; 0: config.json does not say.
   std::size_t max_tokens() const {

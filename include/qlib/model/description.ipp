@@ -290,7 +290,6 @@ inline void describe_model(config_reader& config, const family& f, model_descrip
     config.complain("num_hidden_layers", "is " + std::to_string(layers) + ": no model has so many", "correct config.json");
     layers = 0;
   }
-  m.prediction_layers = config.optional_count("num_nextn_predict_layers").value_or(config.optional_count("num_mtp_modules").value_or(0));
   m.hidden_size = config.count("hidden_size");
   m.vocabulary = config.first_count({"vocab_size", "padded_vocab_size"});
   m.eps = static_cast<float>(config.first_number({"rms_norm_eps", "layer_norm_epsilon", "layernorm_epsilon"}).value_or(1e-6));

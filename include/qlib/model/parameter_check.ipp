@@ -205,14 +205,7 @@ QLIB_INLINE errors check_parameters(const model_description& model, const parame
   for (const std::string& name : source.names()) {
     if (consumed.contains(name) || name.ends_with("inv_freq")) continue;
     const auto layer = detail::layer_number(name, stem);
-    if (layer && *layer >= model.layers.size()) {
-      if (*layer < model.layers.size() + model.prediction_layers) continue;
-      found.push_back({.where = source.where(),
-                       .subject = name,
-                       .problem = "is of layer " + std::to_string(*layer) + ", but num_hidden_layers is " + std::to_string(model.layers.size()),
-                       .remedy = "give the config.json that belongs to these weights, or use a data-free recipe"});
-      continue;
-    }
+    if (layer && *layer >= model.layers.size()) continue;  // multi-token prediction
     if (name.starts_with("mtp.") || contains_component(name, "mtp")) continue;
     if (!layer) {
       // Towers and their connectors stand beside the decoder.

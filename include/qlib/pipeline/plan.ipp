@@ -411,8 +411,9 @@ class planner {
     check_ignored();
     check_engine();
     if (!unseen_.empty())
-      plan_.warnings.push_back(unseen_.front() + (unseen_.size() == 1 ? "" : " and " + std::to_string(unseen_.size() - 1) + " more") +
-                               ": the forward pass does not compute it, so that its inputs have no range: stays float");
+      plan_.warnings.push_back(unseen_.front() + (unseen_.size() == 1 ? "" : " and " + std::to_string(unseen_.size() - 1) + " more") + ": the " +
+                               std::to_string(options_.model->layers.size()) +
+                               " layers of config.json do not have it, so that its inputs have no range: stays float");
     if (found_.empty() && plan_.quantized == 0 && attention_.empty())
       found_.push_back({.where = source_.directory(),
                         .problem = "no layer matches the recipe: nothing would be quantized",

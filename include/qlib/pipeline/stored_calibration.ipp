@@ -27,7 +27,7 @@ inline constexpr std::uint32_t calibration_layout = 1;  // to be raised with eve
 
 /// T as an archive sees it: a reader fills it.
 template <class A, class T>
-using field_of = std::conditional_t<A::reads, T, const T>;
+using archived = std::conditional_t<A::reads, T, const T>;
 
 /// Adds up the size and the checksum of what it is given, and writes it if there is a file.
 class archive_writer {
@@ -239,27 +239,27 @@ class archive_reader {
 // Each struct once, for both directions.
 
 template <class A>
-void fields(A& archive, field_of<A, range>& r) {
+void fields(A& archive, archived<A, range>& r) {
   archive(r.min, r.max);
 }
 
 template <class A>
-void fields(A& archive, field_of<A, magnitude_histogram>& h) {
+void fields(A& archive, archived<A, magnitude_histogram>& h) {
   archive(h.below, h.negative, h.positive);
 }
 
 template <class A>
-void fields(A& archive, field_of<A, operand_parameters>& p) {
+void fields(A& archive, archived<A, operand_parameters>& p) {
   archive(p.scales, p.zero_points, p.seen, p.range_score, p.tokens, p.histogram);
 }
 
 template <class A>
-void fields(A& archive, field_of<A, scaling>& s) {
+void fields(A& archive, archived<A, scaling>& s) {
   archive(s.columns, s.rows);
 }
 
 template <class A>
-void fields(A& archive, field_of<A, rotation>& r) {
+void fields(A& archive, archived<A, rotation>& r) {
   std::uint64_t size = 0, block = 0;
   std::optional<std::uint64_t> seed;
   if constexpr (!A::reads) size = r.by->size(), block = r.by->block_size(), seed = r.by->seed();
@@ -268,17 +268,17 @@ void fields(A& archive, field_of<A, rotation>& r) {
 }
 
 template <class A>
-void fields(A& archive, field_of<A, model_folds>& f) {
+void fields(A& archive, archived<A, model_folds>& f) {
   archive(f.matrices, f.vectors);
 }
 
 template <class A>
-void fields(A& archive, field_of<A, suppression_report>& r) {
+void fields(A& archive, archived<A, suppression_report>& r) {
   archive(r.source, r.kind, r.suppressor, r.error_before, r.error_after, r.kept, r.dead, r.limited, r.smallest, r.largest);
 }
 
 template <class A>
-void fields(A& archive, field_of<A, calibration>& c) {
+void fields(A& archive, archived<A, calibration>& c) {
   archive(c.operands, c.folds, c.suppressions, c.samples, c.tokens, c.products, c.warnings, c.floats);
 }
 
