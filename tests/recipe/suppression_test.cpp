@@ -101,6 +101,16 @@ TEST_CASE("without mappings SmoothQuantModifier rescales norms, and AWQModifier 
   CHECK(r.suppression[1].suppressor == policy_choice{"awq", {{"duo_scaling", "both"}, {"inclusive", "true"}, {"n_grid", "10"}}});
 }
 
+TEST_CASE("an AWQModifier with a scheme quantizes as well") {
+  const recipe r = parsed("AWQModifier: {targets: [Linear], ignore: [lm_head], scheme: W4A16, duo_scaling: both}\n");
+  REQUIRE(r.suppression.size() == 1);
+  CHECK(r.suppression[0].suppressor.name == "awq");
+  REQUIRE(r.stages.size() == 1);
+  CHECK(r.stages[0].scheme.weights->num_bits == 4);
+  CHECK(r.stages[0].ignore == list{"lm_head"});
+  CHECK(problems("AWQModifier: {schema: W4A16}\n").find("unknown key 'schema'") != std::string::npos);
+}
+
 TEST_CASE("mappings of AWQModifier are maps or pairs, whichever side comes first") {
   const recipe r = parsed(
       "m_modifiers:\n  AWQModifier:\n    mappings:\n"

@@ -58,7 +58,7 @@ std::string size_text(double bytes) {
 /// What was printed has arrived; an error and its exit code otherwise.
 static int check_stdout() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_done;
-  fmt::print(stderr, "qlib: error: standard output: {}: the result could not be printed\n", std::strerror(errno));
+  std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", std::strerror(errno));
   return exit_failed;
 }
 
@@ -119,8 +119,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "qlib: error: out of memory: rerun with --resume and fewer --threads\n");
     return exit_failed;
-  } catch (const std::system_error& e) {  // of a stream that cannot be written
-    fmt::print(stderr, "qlib: error: standard output: {}: the result could not be printed\n", e.what());
+  } catch (const std::system_error& e) {                                                                    // of a stream that cannot be written
+    std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", e.what());  // stderr may be full too
     return exit_failed;
   }
   return code;

@@ -1,0 +1,185 @@
+/// What a user has is never replaced by what the program writes, and what he asked for is never left out without a word.
+#include "checkpoint_bytes.hpp"
+#include "run_program.hpp"
+
+#include <nlohmann/json.hpp>
+
+using namespace qlib_test;
+using nlohmann::json;
+
+namespace {
+
+const std::string tiny = QLIB_SOURCE_DIR "/examples/tiny_llama";
+
+/// A copy that may be spoiled.
+struct own_model {
+  temporary_folder folder;
+  std::string path = folder.path("parent/model");
+
+  own_model() {
+    std::filesystem::create_directories(path);
+    for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "eval_ids.safetensors", "calib.jsonl"})
+      std::filesystem::copy_file(tiny + "/" + name, path + "/" + name);
+  }
+  std::vector<std::string> quant(const std::string& out, const std::vector<std::string>& more) const {
+    std::vector<std::string> words{"quant", "--quiet", "--model_path", path, "--save_path", out};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  /// config.json with `key`'s value replaced.
+  void configure(const char* key, const json& value) const {
+    json config = json::parse(folder.read("parent/model/config.json"));
+    config[key] = value;
+    folder.write("parent/model/config.json", config.dump());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("--overwrite never replaces the model, by whatever name it is called") {
+  const own_model m;
+  std::filesystem::create_symlink(m.path, m.folder.path("link"));
+  for (const std::string& out : {m.path, m.path + "/", m.folder.path("parent"), m.path + "/../model"})
+    check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a16", "--overwrite"}), {{"holds the model that is quantized"}});
+  check_refused(m.folder.path(), m.quant(m.folder.path("link"), {"--quant_type", "w8a16", "--overwrite"}),
+                {{"is a symbolic link"}, {"holds the model that is quantized"}});
+  check_refused(m.folder.path(), {"plan", "--model_path", m.path, "--save_path", m.path, "--quant_type", "w8a16", "--overwrite"},
+                {{"holds the model that is quantized"}});
+}
+
+TEST_CASE("a save_path that nothing can be renamed to is refused before the work") {
+  const own_model m;
+  std::filesystem::create_directory(m.folder.path("empty"));
+  std::filesystem::create_symlink(m.folder.path("empty"), m.folder.path("link"));
+  std::filesystem::create_symlink(m.folder.path("nowhere"), m.folder.path("dangling"));
+  for (const char* name : {"link", "link/", "dangling"})
+    check_refused(m.folder.path(), m.quant(m.folder.path(name), {"--quant_type", "w8a16"}), {{"is a symbolic link"}});
+  check_refused(m.folder.path(), m.quant("", {"--quant_type", "w8a16"}), {{"--save_path", "is empty"}});
+}
+
+TEST_CASE("--logits replaces neither samples nor a file of a checkpoint") {
+  const own_model m;
+  const std::string ids = m.path + "/eval_ids.safetensors";
+  for (const std::string& logits : {m.path + "/model.safetensors", ids})
+    check_refused(m.folder.path(), {"eval", "--model_path", m.path, "--ids", ids, "--samples", "1", "--length", "8", "--logits", logits},
+                  {{logits, "would replace what is read"}});
+}
+
+TEST_CASE("names that no layer has are named, and a flag beside a recipe is refused") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  const program_result r = run_program({"quant", "--model_path", m.path, "--save_path", out, "--quant_type", "w8a16", "--disable_names",
+                                        "model.layers.0.mlp.up_proj,model.layers.0.mlp.upproj", "--dry_run"});
+  CHECK(r.exit_code == 0);
+  CHECK(r.err.find("\"model.layers.0.mlp.upproj\" is to be left alone, but no layer has this name") != std::string::npos);
+  CHECK(r.err.find("\"model.layers.0.mlp.up_proj\"") == std::string::npos);
+  CHECK(r.err.find("\"lm_head\"") == std::string::npos);
+  const std::string recipe = m.folder.write("recipe.yaml", "QuantizationModifier: {targets: [Linear], scheme: W8A16}\n");
+  for (const std::vector<std::string>& flag : std::vector<std::vector<std::string>>{{"--anti_method", "m3"},
+                                                                                    {"--act_method", "1"},
+                                                                                    {"--is_dynamic"},
+                                                                                    {"--pdmix"},
+                                                                                    {"--use_kvcache_quant"},
+                                                                                    {"--w_sym", "False"},
+                                                                                    {"--observer", "minmax"},
+                                                                                    {"--rounder", "rtn"},
+                                                                                    {"--ignore", "lm_head"}}) {
+    std::vector<std::string> words = m.quant(out, {"--config_path", recipe});
+    words.insert(words.end(), flag.begin(), flag.end());
+    check_refused(m.folder.path(), words, {{"--config_path", "contradicts " + flag.front()}});
+  }
+}
+
+TEST_CASE("flags that contradict a type, a format, the machine or each other are refused") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  const auto refused = [&](const std::vector<std::string>& flags, const std::string& part) {
+    CAPTURE(flags.back());
+    const auto before = tree_of(m.folder.path());
+    const program_result r = run_program(m.quant(out, flags));
+    CHECK(r.exit_code == 2);
+    CHECK_MESSAGE(r.err.find(part) != std::string::npos, r.err);
+    CHECK(difference(before, tree_of(m.folder.path())) == "");
+  };
+  refused({"--quant_type", "w8a8_mix", "--format", "compressed_tensors", "--calib_file", m.path + "/calib.jsonl"}, "has no W8A8_MIX");
+  refused({"--quant_type", "w8a8_dynamic", "--threads", "-1"}, "--threads");
+  refused({"--quant_type", "w4a16", "--group_size", "-1"}, "-1 is below zero");
+  refused({"--quant_type", "w8a8_dynamic", "--max_memory", "1"}, "give at least");
+  refused({"--quant_type", "w8a8_dynamic", "--resume", "--overwrite"}, "excludes");
+  refused({"--quant_type", "w8a16", "--open_outlier", "True"}, "is not built");
+  refused({"--quant_type", "w8a8_dynamic", "--anti_method", "m4", "--calib_file", m.folder.path("none")}, "none");
+}
+
+TEST_CASE("msModelSlim's flags that change nothing are taken") {
+  const own_model m;
+  const std::string plain = m.folder.path("plain"), flagged = m.folder.path("flagged");
+  REQUIRE(run_program(m.quant(plain, {"--quant_type", "w4a16", "--group_size", "64"})).exit_code == 0);
+  REQUIRE(run_program(m.quant(flagged, {"--w_bit", "4", "--a_bit", "16", "--is_lowbit", "True", "--open_outlier", "False", "--group_size", "64",
+                                        "--w_sym", "True", "--do_smooth", "False", "--fraction", "0.01", "--w_method", "MinMax"}))
+              .exit_code == 0);
+  CHECK(weights_of(flagged) == weights_of(plain));
+}
+
+TEST_CASE("a config.json that no model has is refused at once") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  m.configure("num_key_value_heads", 0);
+  check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a8"}), {{"num_key_value_heads", "above zero"}});
+  m.configure("num_key_value_heads", 2);
+  m.configure("num_hidden_layers", 1000000000);
+  check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a8"}), {{"num_hidden_layers", "1000000000"}});
+}
+
+TEST_CASE("layers that the forward pass does not have stay float in static types, and are named before the work") {
+  const own_model m;
+  m.configure("num_hidden_layers", 5);  // of 6, as multi-token prediction stands behind the decoder
+  const program_result r = run_program({"quant", "--model_path", m.path, "--save_path", m.folder.path("out"), "--quant_type", "w8a8", "--calib_file",
+                                        m.path + "/calib.jsonl", "--calib_samples", "2", "--calib_length", "16"});
+  CHECK_MESSAGE(r.exit_code == 0, r.err);
+  CHECK(r.err.find("model.layers.5.mlp.down_proj and 6 more: the 5 layers of config.json do not have it") != std::string::npos);
+  const json d = json::parse(m.folder.read("out/quant_model_description.json"));
+  CHECK(d["model.layers.5.mlp.down_proj.weight"] == "FLOAT");
+  CHECK(d["model.layers.4.mlp.down_proj.weight"] == "W8A8");
+}
+
+TEST_CASE("longer texts than the model allows are cut and counted, longer ids refused") {
+  const own_model m;
+  std::string words;
+  for (int i = 0; i < 600; ++i) words += "word ";
+  const std::string texts = m.folder.write("long.jsonl", "{\"text\": \"" + words + "\"}\n");
+  const program_result r =
+      run_program({"quant", "--model_path", m.path, "--save_path", m.folder.path("out"), "--quant_type", "w8a8", "--calib_file", texts});
+  CHECK_MESSAGE(r.exit_code == 0, r.err);
+  CHECK(r.err.find("1 of 1 records") != std::string::npos);
+  CHECK(r.err.find("longer than the 256 tokens that the model allows") != std::string::npos);
+  const tensor_bytes long_ids{"ids", "I32", {1, 257}, std::string(257 * 4, '\0')};
+  m.folder.write("ids.safetensors", safetensors_bytes({long_ids}));
+  check_refused(m.folder.path(), m.quant(m.folder.path("other"), {"--quant_type", "w8a8", "--calib_ids", m.folder.path("ids.safetensors")}),
+                {{"257 tokens, and the model allows 256"}});
+}
+
+TEST_CASE("a quantized checkpoint without its description is a violation, and a result that cannot be printed a failure") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  REQUIRE(run_program(m.quant(out, {"--quant_type", "w8a8_dynamic"})).exit_code == 0);
+  std::filesystem::remove(out + "/quant_model_description.json");
+  const program_result r = run_program({"verify", out, "--engine", "vllm-ascend"});
+  CHECK(r.exit_code == 2);
+  CHECK(r.out.find("FILE-description") != std::string::npos);
+  const std::string command = std::string{QLIB_PROGRAM} + " plan --quiet --json --model_path " + m.path + " --quant_type w8a16 >/dev/full 2>&1";
+  CHECK(WEXITSTATUS(std::system(command.c_str())) == 1);
+}
+
+TEST_CASE("--json is one document, also of a dry run, of errors and of tokens") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  const program_result dry = run_program(m.quant(out, {"--quant_type", "w8a16", "--dry_run", "--json"}));
+  CHECK(dry.exit_code == 0);
+  CHECK(json::parse(dry.out)["tensors"]["quantized"] == 42);
+  const program_result wrong = run_program(m.quant(out, {"--quant_type", "w9a9", "--json"}));
+  CHECK(wrong.exit_code == 2);
+  CHECK(json::parse(wrong.out)["errors"].size() == 1);
+  const std::string texts = m.folder.write("two.jsonl", "{\"text\": \"one\"}\n{\"text\": \"and two\"}\n");
+  const program_result tokens = run_program({"tokenize", "--json", "--model_path", m.path, "--file", texts});
+  CHECK(json::parse(tokens.out).size() == 2);
+}
