@@ -31,6 +31,9 @@ void log_warning(const common_options& options, std::string_view text);
 /// "3.20 GB": powers of ten, as disks and file managers count.
 std::string size_text(double bytes);
 
+/// "40 s", "12 min", "3.5 h".
+std::string duration_text(double seconds);
+
 /// Declare a sub-command. Its action stores the exit code.
 void declare_quant(CLI::App& app, int& exit_code);
 void declare_plan(CLI::App& app, int& exit_code);

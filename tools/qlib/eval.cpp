@@ -4,13 +4,11 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <qlib/io/file.hpp>
-#include <qlib/io/safetensors.hpp>
 #include <qlib/model/calibration_data.hpp>
 #include <qlib/pipeline/evaluate.hpp>
 #include <qlib/tokenizer/tokenizer.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <thread>
@@ -26,48 +24,6 @@ struct eval_options {
   bool reproducible = false, bf16 = false;
 };
 
-/// The number in "ids.12"; nothing for other names.
-std::optional<std::size_t> sample_number(const std::string& name) {
-  if (!name.starts_with("ids.") || name.size() == 4 || name.size() > 12) return std::nullopt;
-  if (!std::all_of(name.begin() + 4, name.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
-  return std::stoul(name.substr(4));
-}
-
-/// Samples of different lengths, one tensor each: ids.0, ids.1, ... of shape [length] or [1, length].
-errors numbered_samples(const safetensors_file& file, const eval_options& o, const sequence_limits& limits, calibration_data& out) {
-  errors found;
-  std::vector<std::pair<std::size_t, const tensor_info*>> tensors;
-  for (const tensor_info& t : file.tensors())
-    if (const auto n = sample_number(t.name)) tensors.emplace_back(*n, &t);
-  std::sort(tensors.begin(), tensors.end());
-  if (o.samples && tensors.size() > o.samples) tensors.resize(o.samples);
-  for (const auto& [n, t] : tensors) {
-    const bool one = t->shape.size() == 1 || (t->shape.size() == 2 && t->shape[0] == 1);
-    if ((t->dtype != dtype::i32 && t->dtype != dtype::i64) || !one || t->elements() == 0) {
-      found.push_back(
-          {.where = file.path(), .subject = t->name, .problem = "is not one row of I32 or I64 ids", .remedy = "store [length] or [1, length]"});
-      continue;
-    }
-    const std::size_t width = bits_of(t->dtype) / 8, length = o.length ? std::min<std::size_t>(o.length, t->elements()) : t->elements();
-    std::vector<std::int32_t> ids(length);
-    for (std::size_t i = 0; i < length; ++i) {
-      std::int64_t id = 0;
-      if (width == 8) std::memcpy(&id, file.bytes(*t).data() + i * 8, 8);
-      else std::memcpy(&ids[i], file.bytes(*t).data() + i * 4, 4), id = ids[i];
-      if (id < 0 || (limits.vocab_size && static_cast<std::uint64_t>(id) >= limits.vocab_size)) {
-        found.push_back({.where = file.path(),
-                         .subject = t->name,
-                         .problem = "id " + std::to_string(id) + " is not in the vocabulary of " + std::to_string(limits.vocab_size),
-                         .remedy = "use ids of this model's tokenizer"});
-        break;
-      }
-      ids[i] = static_cast<std::int32_t>(id);
-    }
-    out.samples.push_back(std::move(ids));
-  }
-  return found;
-}
-
 errors load_samples(const eval_options& o, calibration_data& out) {
   sequence_limits limits;
   model_description description;
@@ -78,14 +34,7 @@ errors load_samples(const eval_options& o, calibration_data& out) {
   limits.vocab_size = description.vocabulary;
   limits.max_length = description.max_tokens();
   const calibration_options how{.samples = o.samples, .length = o.length, .length_flag = "--length"};
-  if (!o.ids.empty()) {
-    safetensors_file file;
-    if (errors found = safetensors_file::open(o.ids, file); !found.empty()) return found;
-    const auto tensors = file.tensors();
-    if (std::any_of(tensors.begin(), tensors.end(), [](const tensor_info& t) { return sample_number(t.name).has_value(); }))
-      return numbered_samples(file, o, limits, out);
-    return load_calibration_ids(o.ids, how, limits, out);
-  }
+  if (!o.ids.empty()) return load_calibration_ids(o.ids, how, limits, out);
   const auto words = tokenizer::load(o.model_path);
   if (!words) return {words.error()};
   return load_calibration_texts(o.text, *words, how, limits, out);

@@ -1,6 +1,7 @@
 #include "quant_options.hpp"
 
 #include <qlib/pipeline/chunk.hpp>
+#include <qlib/pipeline/forecast_time.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -107,6 +108,11 @@ std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
   if (!p.forward) return run;
   constexpr std::uint64_t program = std::uint64_t{64} << 20;  // libraries that the forward pass loads, and the tokenizer
   return std::max(run, program + forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples, {}, p.forward->suppression.samples));
+}
+
+double forecast_time(const quant_options& o, const prepared& p) {
+  const double run = forecast_seconds(p.plan, thread_count(o));
+  return p.forward ? run + forecast_calibration_seconds(p.forward->model, p.plan, p.forward->data.samples) : run;
 }
 
 std::optional<std::size_t> disabled_layers(const std::string& level) {

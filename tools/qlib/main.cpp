@@ -55,6 +55,12 @@ std::string size_text(double bytes) {
   return *unit == 'B' ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, unit);
 }
 
+std::string duration_text(double seconds) {
+  if (seconds < 0.1) return "less than 0.1 s";
+  if (seconds < 90) return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 1 : 0);
+  return seconds < 5400 ? fmt::format("{:.0f} min", seconds / 60) : fmt::format("{:.1f} h", seconds / 3600);
+}
+
 /// What was printed has arrived; an error and its exit code otherwise.
 static int check_stdout() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_done;

@@ -35,6 +35,7 @@ int run(const quant_options& o) {
                               {"quant_type", s.quant_type}});
     j["output_bytes"] = p.plan.output_bytes;
     j["peak_memory_bytes"] = forecast_memory(o, p);
+    if (found.empty()) j["seconds"] = forecast_time(o, p);
     j["errors"] = nlohmann::ordered_json::array();
     for (const error& e : found) j["errors"].push_back(e.text());
     j["warnings"] = p.plan.warnings;
@@ -48,9 +49,9 @@ int run(const quant_options& o) {
       for (std::uint64_t d : s.tensor.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(d);
       fmt::print("{:<72} {:>8} {:<20} {}\n", s.tensor.name, name_of(s.tensor.type), "[" + shape + "]", s.quant_type);
     }
-    fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory\n", p.plan.quantized, p.plan.floats,
+    fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory; time {} (without disks)\n", p.plan.quantized, p.plan.floats,
                size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)), p.plan.files.size(),
-               p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_memory(o, p))));
+               p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_memory(o, p))), duration_text(forecast_time(o, p)));
   }
   return exit_done;
 }

@@ -69,6 +69,9 @@ errors prepare_forward(const quant_options& options, prepared& out);
 /// Most memory that a run takes, in bytes.
 std::uint64_t forecast_memory(const quant_options& options, const prepared& p);
 
+/// How long it will take, in seconds, by short probes of this machine.
+double forecast_time(const quant_options& options, const prepared& p);
+
 /// --disable_level: how many layers stay float; nothing if it is not a level.
 std::optional<std::size_t> disabled_layers(const std::string& level);
 

@@ -124,9 +124,11 @@ struct model_description {
   experts_description experts;
   std::vector<layer_description> layers;
 
-  /// Tokens of the longest sample that it is made for: the smaller of max_position_embeddings and longest_sample; 0: config.json does not say.
+  /// Tokens of the longest sample that it is made for: the smaller of max_position_embeddings and longest_sample; 0: config.json does not say, or
+  /// the frequencies stretch with the sample.
   std::size_t max_tokens() const {
-    const auto positions = attention.ropes.empty() ? std::size_t{0} : static_cast<std::size_t>(attention.ropes.front().longest);
+    const bool fixed = !attention.ropes.empty() && attention.ropes.front().kind != rope_kind::dynamic;
+    const auto positions = fixed ? static_cast<std::size_t>(attention.ropes.front().longest) : std::size_t{0};
     return positions == 0 || (longest_sample != 0 && longest_sample < positions) ? longest_sample : positions;
   }
 };
