@@ -103,43 +103,6 @@ void rotate(benchmark::State& state, bool columns, std::size_t size) {
       [&] { columns ? r->columns(w) : r->rows(w); });
 }
 
-/// Flex smooth's search as it costs: for each of its 42 scales the weights times it and the inputs over it become int8, their product is compared
-/// with the float one. Here 3 scales stand for 42. The bound is the int8 product alone.
-void flex_points(benchmark::State& state, gemm_kind kind) {
-  const matrix_view<const float> a = weights().strip(0, tokens);
-  std::vector<float> y(tokens * rows), reference(tokens * rows, 0.5f);
-  const matrix_view<float> product{y.data(), tokens, rows};
-  const int8_gemm gemm8{kind};
-  int8_rows x, w;
-  double error = 0;
-  if (!x.quantize(a) || !w.quantize(weights())) return state.SkipWithError("not finite");
-  std::vector<float> bare(tokens * rows);
-  const auto products_alone = [&] {
-    for (int i = 0; i < 3; ++i)
-      if (kind == gemm_kind::fastest) benchmark::DoNotOptimize(onednn_multiply(x.codes(), w.codes(), matrix_view<float>{bare.data(), tokens, rows}));
-      else gemm8(x, w, product);
-  };
-  in_turn(state, products_alone, [&] {
-    for (int i = 0; i < 3; ++i) {
-      std::vector<float> s = smoothing_scales(0.05 * i), inverse = s;
-      for (float& v : inverse) v = 1 / v;
-      if (!w.quantize(weights(), s) || !x.quantize(a, inverse)) return state.SkipWithError("not finite");
-      gemm8(x, w, product);
-      for (std::size_t r = 0; r < tokens; ++r) {
-        float sums[16] = {};
-        for (std::size_t c = 0; c < rows; c += 16)
-          for (std::size_t k = 0; k < 16; ++k) {
-            const float d = y[r * rows + c + k] - reference[r * rows + c + k];
-            sums[k] += d * d;
-          }
-        for (float v : sums) error += static_cast<double>(v);
-      }
-    }
-    benchmark::DoNotOptimize(error);
-  });
-  state.counters["times_the_bound"] = 1 / state.counters["share"];
-}
-
 void int8_product(benchmark::State& state, gemm_kind kind) {
   int8_rows x, w;
   if (!x.quantize(weights().strip(0, tokens)) || !w.quantize(weights())) return state.SkipWithError("not finite");
@@ -184,9 +147,6 @@ int main(int argc, char** argv) {
     add("int8_product/512x4096x4096/fastest", [](auto& state) { int8_product(state, gemm_kind::fastest); });
     add("int8_product/512x4096x4096/ours", [](auto& state) { int8_product(state, gemm_kind::reproducible); });
   }
-  for (const gemm_kind kind : {gemm_kind::fastest, gemm_kind::reproducible})
-    if (kind == gemm_kind::reproducible || onednn().s8)
-      add(kind == gemm_kind::fastest ? "flex_points/fastest" : "flex_points/ours", [=](auto& state) { flex_points(state, kind); });
   benchmark::AddCustomContext("instruction set", std::string{chosen_target()});
   benchmark::AddCustomContext("int8 products", std::string{int8_gemm{}.name()});
   benchmark::Initialize(&argc, argv);

@@ -1,4 +1,5 @@
 // Searches of outlier suppression on one linear, one thread: time as a multiple of the products that they cannot do without.
+#include <qlib/linalg/int8_gemm.hpp>
 #include <qlib/registry.hpp>
 
 #include <benchmark/benchmark.h>
@@ -20,6 +21,8 @@ struct linear {
   std::vector<float> weight, inputs, absmax, low, high, mean, outputs;
   std::vector<matrix_view<const float>> weights;
   gemm products{gemm_options{}};
+  int8_gemm code_products;
+  int8_rows codes, weight_codes;
 
   linear() : weight(rows * cols), inputs(tokens * cols), absmax(cols), low(cols), high(cols), mean(cols), outputs(tokens * rows) {
     std::mt19937 random{1};
@@ -36,9 +39,14 @@ struct linear {
     weights.push_back({weight.data(), rows, cols});
   }
 
-  double product_seconds() {
+  /// Of f32, or of int8 codes, as the search multiplies.
+  double product_seconds(bool of_codes) {
+    const matrix_view<const float> x{inputs.data(), tokens, cols};
+    const matrix_view<float> y{outputs.data(), tokens, rows};
+    if (of_codes && codes.scales().empty() && (!codes.quantize(x) || !weight_codes.quantize(weights[0]))) return 0;
     const auto start = std::chrono::steady_clock::now();
-    products(matrix_view<const float>{inputs.data(), tokens, cols}, weights[0], matrix_view<float>{outputs.data(), tokens, rows});
+    if (of_codes) code_products(codes, weight_codes, y);
+    else products(x, weights[0], y);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 };
@@ -47,6 +55,7 @@ struct linear {
 template <class Policy>
 void search(benchmark::State& state, const Policy& policy, const quant_spec& w, std::optional<quant_spec> x, double products) {
   static linear l;
+  const bool of_codes = w == quant_spec{} && x == quant_spec{};  // what output_error multiplies then
   const smoothing_group group{.weights = l.weights, .weight_spec = w, .input_spec = x, .products = &l.products};
   const statistics_view stats{.column_absmax = l.absmax,
                               .column_min = l.low,
@@ -56,18 +65,18 @@ void search(benchmark::State& state, const Policy& policy, const quant_spec& w, 
                               .tokens = tokens};
   std::vector<double> alone, all;
   for (auto _ : state) {  // products before and after, so that a clock that changes meets both
-    for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds());
+    for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds(of_codes));
     const auto start = std::chrono::steady_clock::now();
     benchmark::DoNotOptimize(policy.solve(group, stats));
     all.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds());
+    for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds(of_codes));
     state.SetIterationTime(all.back());
   }
   std::nth_element(alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(alone.size() / 2), alone.end());
   std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end());
   const double product = alone[alone.size() / 2];
   state.counters["of_products"] = all[all.size() / 2] / (products * product);
-  state.counters["product_GFLOP/s"] = 2e-9 * static_cast<double>(rows * cols * tokens) / product;
+  state.counters["product_Gops"] = 2e-9 * static_cast<double>(rows * cols * tokens) / product;
 }
 
 }  // namespace
@@ -83,7 +92,7 @@ int main(int argc, char** argv) {
   add("awq/20 scales/int4 g128", awq{}, int4_per_group{}, std::nullopt, 20);
   add("awq/20 scales/int8", awq{}, int8, std::nullopt, 20);
   add("smooth_quant/13 alphas/w8a8 static", smooth_quant{{.alpha = std::nullopt}}, int8, static_int8, 13);
-  add("flex_smooth_quant/41 exponents/int8", flex_smooth{}, int8, int8, 41);
+  add("flex_smooth_quant/42 points/int8", flex_smooth{}, int8, int8, 42);  // 41 pairs of exponents and the identity
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

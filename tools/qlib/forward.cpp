@@ -112,7 +112,7 @@ std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
 
 double forecast_time(const quant_options& o, const prepared& p) {
   const double run = forecast_seconds(p.plan, thread_count(o));
-  return p.forward ? run + forecast_calibration_seconds(p.forward->model, p.plan, p.forward->data.samples) : run;
+  return p.forward ? run + forecast_calibration_seconds(p.forward->model, p.plan, p.forward->data.samples, p.forward->suppression.samples) : run;
 }
 
 std::optional<std::size_t> disabled_layers(const std::string& level) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <qlib/format/stored_layers.hpp>
 #include <qlib/format/weight_folder.hpp>
+#include <qlib/model/description.hpp>
 #include <qlib/model/modules.hpp>
 
 #include <algorithm>
@@ -60,7 +61,8 @@ summary summarize(const weight_folder& folder) {
   summary s;
   s.family = family_of(folder);
   s.format = format_of(folder);
-  s.known_family = std::ranges::find(known_model_types(), s.family) != known_model_types().end();
+  const auto known = described_model_types();
+  s.known_family = std::ranges::find(known, s.family) != known.end();
   const std::vector<stored_layer> layers = stored_layers(folder);
   std::uint64_t in_layers = 0, all_weights = 0;
   for (const stored_layer& l : layers) {

@@ -125,8 +125,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "qlib: error: out of memory: rerun with --resume and fewer --threads\n");
     return exit_failed;
-  } catch (const std::system_error& e) {                                                                    // of a stream that cannot be written
-    std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", e.what());  // stderr may be full too
+  } catch (const std::system_error& e) {  // of a stream that cannot be written: stderr may be one too
+    std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", e.what());
     return exit_failed;
   }
   return code;

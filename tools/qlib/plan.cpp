@@ -49,9 +49,10 @@ int run(const quant_options& o) {
       for (std::uint64_t d : s.tensor.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(d);
       fmt::print("{:<72} {:>8} {:<20} {}\n", s.tensor.name, name_of(s.tensor.type), "[" + shape + "]", s.quant_type);
     }
-    fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory; time {} (without disks)\n", p.plan.quantized, p.plan.floats,
-               size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)), p.plan.files.size(),
-               p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_memory(o, p))), duration_text(forecast_time(o, p)));
+    fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory; time {} (without disks)\n", p.plan.quantized,
+               p.plan.floats, size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)),
+               p.plan.files.size(), p.plan.files.size() == 1 ? "" : "s", size_text(static_cast<double>(forecast_memory(o, p))),
+               duration_text(forecast_time(o, p)));
   }
   return exit_done;
 }

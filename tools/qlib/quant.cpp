@@ -33,11 +33,13 @@ std::uint64_t peak_rss_bytes() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-/// The JSON document of a run that failed.
-void print_errors(const errors& found) {
+/// Says what is wrong, with --json as a document too. The exit code.
+int fail(const quant_options& o, const errors& found) {
+  if (!o.common.json) return report_errors(found);
   nlohmann::ordered_json j{{"errors", nlohmann::ordered_json::array()}};
   for (const error& e : found) j["errors"].push_back(e.text());
   fmt::print("{}\n", j.dump(1));
+  return report_errors(found);
 }
 
 /// Ctrl-C ends the run as always, but says how to go on.
@@ -135,10 +137,7 @@ int run(const quant_options& o) {
   if (found.empty()) found = check_target(p.plan, options);
   if (!o.report.empty() && !json_alone(o.report))
     if (const status s = check_report_folder(o.report); !s) found.push_back(s.error());
-  if (!found.empty()) {
-    if (o.common.json) print_errors(found);
-    return report_errors(found);
-  }
+  if (!found.empty()) return fail(o, found);
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
   if (!o.model_type.empty() && o.model_type != p.plan.model_type)
     log_warning(o.common, fmt::format("--model_type {} is not config.json's model_type {}", o.model_type, p.plan.model_type));
@@ -172,10 +171,7 @@ int run(const quant_options& o) {
     how.histograms = !o.report.empty();
     how.on_progress = [&](const calibration_progress& state) { line(state); };
     auto ranges = run_calibration(o, p, how);
-    if (!ranges) {
-      if (o.common.json) print_errors({ranges.error()});
-      return report_error(ranges.error());
-    }
+    if (!ranges) return fail(o, {ranges.error()});
     if (!ranges->resumed) options.keep_found = ranges->key;
     found_ranges = std::move(ranges->found);
     calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();
@@ -184,7 +180,7 @@ int run(const quant_options& o) {
   }
   if (p.plan.rotation && !options.found && !complete) {
     auto folds = rotate_only(p.plan, checkpoint_parameters{p.source, p.layout});
-    if (!folds) return report_error(folds.error());
+    if (!folds) return fail(o, {folds.error()});
     found_ranges = *std::move(folds);
     options.found = &*found_ranges;
   }
@@ -196,10 +192,7 @@ int run(const quant_options& o) {
     if (status s = p.npu->shutdown(); !s) log_warning(o.common, s.error().text());
   if (done)
     for (const std::string& w : done->warnings) log_warning(o.common, w);
-  if (!done) {
-    if (o.common.json) print_errors({done.error()});
-    return report_error(done.error());
-  }
+  if (!done) return fail(o, {done.error()});
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
 
   if (o.common.json || !o.report.empty()) {

@@ -5,6 +5,7 @@
 #include <qlib/backend/device.hpp>
 #include <qlib/io/file.hpp>
 #include <qlib/pipeline/stored_calibration.hpp>
+#include <qlib/recipe/ascii_case.hpp>
 #include <qlib/recipe/yaml.hpp>
 
 #include <algorithm>
@@ -16,10 +17,6 @@ static bool truth(std::string text, bool& out) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
   out = text == "true" || text == "1" || text.empty();
   return out || text == "false" || text == "0";
-}
-
-static bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 std::size_t thread_count(const quant_options& options) {
@@ -128,7 +125,7 @@ errors prepare(const quant_options& o, prepared& out) {
   if (o.open_outlier)
     found.push_back({.where = "--open_outlier True", .problem = "is not built: outliers are not kept float", .remedy = "use --open_outlier False"});
   if (o.do_smooth) found.push_back({.where = "--do_smooth True", .problem = "is not built", .remedy = "use --anti_method m1 to m6"});
-  if (!o.w_method.empty() && !equals_ignoring_case(o.w_method, "minmax"))
+  if (!o.w_method.empty() && detail::lower_case(o.w_method) != "minmax")
     found.push_back({.where = "--w_method", .subject = o.w_method, .problem = "is not built", .remedy = "use MinMax"});
   if (o.config_path.empty()) {
     append(recipe_from_flags(flags, out.recipe));

@@ -2,6 +2,7 @@
 #include <qlib/format/ascend_schemes.hpp>
 #include <qlib/format/verify_ascend_v1.hpp>
 #include <qlib/io/file.hpp>
+#include <qlib/model/module_name.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -126,9 +126,6 @@ struct fused_group {
 /// The groups among `modules`, which are sorted.
 std::vector<fused_group> fused_groups(std::span<const std::string> modules);
 
-/// "model.layers.0.mlp.experts.3.up_proj": one expert of many.
-bool is_expert(std::string_view module);
-
 /// Linear layers by their name, for files that hold no classes: not embeddings, norms and convolutions. `router` and `head` tell
 /// the two kinds apart that stay float as a rule.
 struct name_class {

@@ -102,12 +102,6 @@ QLIB_INLINE std::vector<double> findings::values(const stored_tensor& t) const {
   return out;
 }
 
-QLIB_INLINE bool is_expert(std::string_view module) {
-  constexpr std::string_view list = ".experts.";
-  const std::size_t at = module.find(list);
-  return at != std::string_view::npos && at + list.size() < module.size() && module[at + list.size()] >= '0' && module[at + list.size()] <= '9';
-}
-
 QLIB_INLINE std::vector<fused_group> fused_groups(std::span<const std::string> modules) {
   // Which projections share a matrix multiplication in vLLM and vLLM-Ascend (packed_modules_mapping).
   static constexpr std::array<std::array<std::string_view, 3>, 6> fused{{{"q_proj", "k_proj", "v_proj"},

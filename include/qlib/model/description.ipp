@@ -187,9 +187,9 @@ inline void describe_experts(config_reader& config, const family& f, model_descr
   e.scale_input = f.scale_input;
   e.activation = f.expert_activation == "clamped_swiglu" ? activation_function::clamped_swiglu : m.feed_forward.activation;
   r.normalize = config.flag("norm_topk_prob").value_or(true);
-  if (f.model_type == "mixtral" || f.model_type == "minimax_m2" || f.model_type == "qwen3_5_moe_text" || f.model_type == "hunyuan_v1_moe")
+  if (f.model_type == "mixtral" || f.model_type == "minimax_m2" || f.model_type == "qwen3_5_moe_text" || f.model_type == "hunyuan_v1_moe" ||
+      m.model_type.starts_with("qwen3_vl_moe"))
     r.normalize = true;  // their code has no switch
-  if (m.model_type.starts_with("qwen3_vl_moe")) r.normalize = true;
   if (f.routing == router_rule::deepseek) {
     const bool v2 = f.model_type == "deepseek_v2";
     const std::string method = config.text("topk_method").value_or("noaux_tc");

@@ -54,4 +54,11 @@ inline bool in_decoder_layer(std::string_view module) {
   return false;
 }
 
+/// "model.layers.0.mlp.experts.3.up_proj": one expert of many.
+inline bool is_expert(std::string_view module) {
+  constexpr std::string_view list = ".experts.";
+  const std::size_t at = module.find(list);
+  return at != std::string_view::npos && at + list.size() < module.size() && module[at + list.size()] >= '0' && module[at + list.size()] <= '9';
+}
+
 }  // namespace qlib::inline v0

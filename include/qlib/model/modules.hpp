@@ -65,9 +65,6 @@ struct model_layout {
 /// their scales. All problems are returned together: no model_type, an already quantized source, a missing block scale.
 errors read_model_layout(const checkpoint& source, model_layout& out);
 
-/// model_types whose structure is known in full (calibration needs it; data-free types work on any).
-const std::vector<std::string_view>& known_model_types();
-
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)

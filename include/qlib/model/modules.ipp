@@ -98,15 +98,6 @@ inline void unpack_experts(const checkpoint& source, std::size_t index, const st
 
 }  // namespace detail
 
-QLIB_INLINE const std::vector<std::string_view>& known_model_types() {
-  static const std::vector<std::string_view> types{
-      "chatglm",   "deepseek_v2",   "deepseek_v3",      "deepseek_v32", "gemma2",           "gemma3_text",    "glm",       "glm4",
-      "glm4_moe",  "glm4_moe_lite", "glm_moe_dsa",      "gpt_oss",      "hunyuan_v1_dense", "hunyuan_v1_moe", "internlm2", "kimi_k2",
-      "llama",     "llama4_text",   "minimax_m2",       "mistral",      "mixtral",          "phi3",           "qwen",      "qwen2",
-      "qwen2_moe", "qwen3",         "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe",        "qwen3_next"};
-  return types;
-}
-
 QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out) {
   errors found;
   const std::string where = source.directory() + "/config.json";
@@ -121,8 +112,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   if (layout.model_type.empty())
     found.push_back(
         {.where = where, .subject = "model_type", .problem = "missing", .remedy = "add the model_type that transformers knows this model by"});
-  const auto is_in = [&](const auto& types) { return std::find(types.begin(), types.end(), layout.model_type) != types.end(); };
-  layout.known_family = is_in(known_model_types()) || is_in(described_model_types());
+  const auto known = described_model_types();
+  layout.known_family = std::find(known.begin(), known.end(), layout.model_type) != known.end();
   layout.run_dtype = detail::run_dtype_of(config);
   {
     const auto& text = *detail::text_config(config);

@@ -15,7 +15,8 @@ double forecast_seconds(const quantization_plan& plan, std::size_t threads);
 
 /// Seconds for the calibration pass: the decoder's products for all tokens, and those that searches for outlier suppression try, at the rate of
 /// one product of some milliseconds.
-double forecast_calibration_seconds(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples);
+double forecast_calibration_seconds(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
+                                    std::span<const std::vector<std::int32_t>> suppress_samples = {});
 
 }  // namespace qlib::inline v0
 

@@ -29,7 +29,7 @@ double fastest_seconds(const Work& work) {
 template <Element T>
 double seconds_an_element(const work_item& item) {
   const linear_encoding& e = *item.encoding;
-  const std::size_t tile_rows = std::max<std::size_t>(1, resolve(e.spec.granularity, item.rows, item.cols).rows);
+  const std::size_t tile_rows = std::max<std::size_t>(1, e.spec.granularity.rows);  // of a whole matrix, a strip is enough
   const std::size_t most = std::max<std::size_t>(1, (std::size_t{1} << 18) / item.cols);
   const std::size_t rows = std::min(item.rows, std::max<std::size_t>(tile_rows, most / tile_rows * tile_rows)) / 8 * 8;
   if (rows == 0) return 0;
@@ -96,11 +96,13 @@ QLIB_INLINE double forecast_seconds(const quantization_plan& plan, std::size_t t
 }
 
 QLIB_INLINE double forecast_calibration_seconds(const decoder& model, const quantization_plan& plan,
-                                                std::span<const std::vector<std::int32_t>> samples) {
+                                                std::span<const std::vector<std::int32_t>> samples,
+                                                std::span<const std::vector<std::int32_t>> suppress_samples) {
   constexpr double tried = 20;  // products of a search, about
   constexpr std::size_t rows = 256, width = 1024;
   double tokens = 0;
-  for (const auto& s : samples) tokens += static_cast<double>(s.size());
+  for (const auto& all : {samples, suppress_samples})
+    for (const auto& s : all) tokens += static_cast<double>(s.size());
   double products = 0;  // multiply-adds
   for (std::size_t l = 0; l < model.layers(); ++l) {
     const layer_sizes sizes = sizes_of_layer(model.description(), l, model.source());

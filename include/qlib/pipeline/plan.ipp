@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/format/ascend_schemes.hpp>
 #include <qlib/linalg/hadamard.hpp>
+#include <qlib/model/module_name.hpp>
 #include <qlib/model/parameter_check.hpp>
 #include <qlib/pipeline/fingerprint.ipp>
 #include <qlib/pipeline/place_slots.ipp>
@@ -113,7 +114,7 @@ class planner {
     std::map<std::pair<std::string, bool>, std::vector<std::string_view>> strangers;
     for (const work_item& i : plan_.items) {
       if (!i.encoding) continue;
-      const bool expert = contains_component(i.name, "experts");
+      const bool expert = is_expert(i.name);
       if (!has_ascend_scheme(i.encoding->quant_type, expert)) strangers[{i.encoding->quant_type, expert}].push_back(i.name);
     }
     for (const auto& [key, names] : strangers)

@@ -50,16 +50,12 @@ class ascend_backend {
   /// qlib::hold: x stays in the device's memory as long as the result lives; one matrix a lane.
   class held_matrix {
    public:
-    held_matrix(const std::shared_ptr<ascend::lane>& l, const ascend::host_matrix& x) : lane_{l && ascend::hold(*l, x) ? l : nullptr} {}
-    held_matrix(held_matrix&& other) noexcept : lane_{std::exchange(other.lane_, nullptr)} {}
-    held_matrix& operator=(held_matrix&&) = delete;
-    ~held_matrix() {
-      if (lane_) lane_->drop();
-    }
-    explicit operator bool() const { return lane_ != nullptr; }
+    held_matrix(std::shared_ptr<ascend::lane> l, const ascend::host_matrix& x) : lane_{std::move(l)}, scope_{lane_.get(), x} {}
+    explicit operator bool() const { return static_cast<bool>(scope_); }
 
    private:
     std::shared_ptr<ascend::lane> lane_;
+    ascend::hold_scope scope_;  // ends first
   };
   template <Element T>
   [[nodiscard]] held_matrix hold(matrix_view<const T> x) const {

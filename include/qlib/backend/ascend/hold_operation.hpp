@@ -2,6 +2,8 @@
 #include <qlib/backend/ascend/chain.hpp>
 #include <qlib/backend/ascend/staging.hpp>
 
+#include <utility>
+
 namespace qlib::inline v0::ascend {
 
 /// Copies x to the lane's device, as f32 rows without gaps, where ranges, column_absmax, histogram and quantize find it: 16-bit values are widened
@@ -12,9 +14,10 @@ bool hold(lane& l, const host_matrix& x);
 /// Holds x as long as it lives.
 class hold_scope {
  public:
-  hold_scope(lane& l, const host_matrix& x) : lane_{hold(l, x) ? &l : nullptr} {}
-  hold_scope(const hold_scope&) = delete;
-  hold_scope& operator=(const hold_scope&) = delete;
+  /// Nothing without a lane.
+  hold_scope(lane* l, const host_matrix& x) : lane_{l && hold(*l, x) ? l : nullptr} {}
+  hold_scope(hold_scope&& other) noexcept : lane_{std::exchange(other.lane_, nullptr)} {}
+  hold_scope& operator=(hold_scope&&) = delete;
   ~hold_scope() {
     if (lane_) lane_->drop();
   }

@@ -95,7 +95,7 @@ QLIB_INLINE void quantize_per_token(lane& l, const host_matrix& x, matrix_view<s
     const host_matrix strip = x.strip(first, count);
     const grid g = grid_of(tile::per_channel(), count, x.cols);
     std::vector<range> seen(count, range::empty());
-    const hold_scope held{l, strip};
+    const hold_scope held{&l, strip};
     ranges(l, strip, tile::per_channel(), seen);
     if (l.lost()) return path::cpu;
     if (!std::all_of(seen.begin(), seen.end(), [](const range& r) { return r.defined(); })) {
