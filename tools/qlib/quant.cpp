@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -106,7 +107,9 @@ class calibration_line {
   void operator()(const calibration_progress& p) {
     if (quiet_) return;
     const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
-    const double eta = p.work_done > 0 ? seconds / p.work_done * (1 - p.work_done) : 0;
+    if (p.work_before > 0 && !std::exchange(told_, true))
+      fmt::print(stderr, "qlib: the interrupted calibration goes on at layer {}\n", p.layers_done);
+    const double now = p.work_done - p.work_before, eta = now > 0 ? seconds / now * (1 - p.work_done) : 0;
     if (terminal_) fmt::print(stderr, "\r\x1b[Kcalibrating layer {}/{}  ETA {:.0f}s", p.layers_done, p.layers, eta);
     else fmt::print(stderr, "qlib: calibrated layer {}/{} eta {:.0f}s\n", p.layers_done, p.layers, eta);
     if (terminal_ && p.layers_done == p.layers) fmt::print(stderr, "\r\x1b[K");
@@ -114,7 +117,7 @@ class calibration_line {
   }
 
  private:
-  bool quiet_, terminal_;
+  bool quiet_, terminal_, told_ = false;
   clock::time_point start_ = clock::now();
 };
 
@@ -171,7 +174,10 @@ int run(const quant_options& o) {
     how.histograms = !o.report.empty();
     how.on_progress = [&](const calibration_progress& state) { line(state); };
     auto ranges = run_calibration(o, p, how);
-    if (!ranges) return fail(o, {ranges.error()});
+    if (!ranges) {
+      if (ranges.error().kind == error_kind::invalid_input) forget_pass(o.save_path);  // it would fail again
+      return fail(o, {ranges.error()});
+    }
     if (!ranges->resumed) options.keep_found = ranges->key;
     found_ranges = std::move(ranges->found);
     calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();

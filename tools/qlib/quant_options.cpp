@@ -238,6 +238,7 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, const ca
     }
   }
   if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", data.report.text());
+  how.keep = keep_pass{.path = kept_pass_of(o.save_path), .key = out.key, .resume = o.resume};
   auto found = calibrate(p.forward->model, p.plan, data.samples, how);
   if (!found) return std::move(found).error();
   out.found = *std::move(found);
@@ -248,6 +249,8 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, const ca
   if (p.plan.suppressions.empty()) {
     out.found = for_plan(out.found, p.plan, fewer);
   } else {  // which sub-graphs are rescaled depends on what is quantized behind them
+    how.keep->path = kept_pass_of(o.save_path, true);
+    how.keep->key = calibration_key(fewer, data.samples, how, o.reproducible, level);
     auto again = calibrate(p.forward->model, fewer, data.samples, how);
     if (!again) return std::move(again).error();
     out.found = *std::move(again);

@@ -8,14 +8,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace qlib::inline v0 {
 
 struct calibration_progress {
   std::size_t layers_done = 0, layers = 0;
-  double work_done = 0;  ///< part of all floating-point operations, 0 to 1
+  double work_done = 0;    ///< part of all floating-point operations, 0 to 1
+  double work_before = 0;  ///< of these, what an interrupted pass had done
+};
+
+/// Where a pass leaves what it knows between two layers, so that another one can go on after it is killed.
+struct keep_pass {
+  std::string path;       ///< of a file; its folder is made
+  std::uint64_t key = 0;  ///< calibration_key
+  bool resume = false;    ///< go on where the file ends, if it is there
+  double seconds = 20;    ///< between two writes; more where a write takes more than a twentieth of it. 0: after every layer
 };
 
 struct calibrate_options {
@@ -26,6 +37,7 @@ struct calibrate_options {
   suppress_options suppress = {};
   /// Token ids that sub-graphs are solved with instead of the samples that operands see; empty: the same ones.
   std::span<const std::vector<std::int32_t>> suppress_samples = {};
+  std::optional<keep_pass> keep = {};
   std::function<void(const calibration_progress&)> on_progress = {};
 };
 
@@ -37,8 +49,9 @@ struct calibrate_options {
 /// own, these run through each layer first, in a second buffer.
 ///
 /// Linears that read the same rows share one observer. An operand of an expert that no token reached takes the joined range of the
-/// layer's other experts, and a warning says so. The result does not depend on the number of threads. Errors: activations that become NaN or
-/// infinite (names layer, sample, channel), ids outside of the vocabulary, an operand that the model never computed.
+/// layer's other experts, and a warning says so. The result does not depend on the number of threads, nor on where a kept pass was interrupted.
+/// Errors: activations that become NaN or infinite (names layer, sample, channel), ids outside of the vocabulary, an operand that the model never
+/// computed.
 result<calibration> calibrate(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
                               const calibrate_options& options = {});
 

@@ -56,6 +56,12 @@ std::string work_folder_of(const std::string& save_path);
 /// Where a killed run leaves what calibration found.
 std::string stored_calibration_of(const std::string& save_path);
 
+/// Where keep_pass belongs: run_plan removes it when calibration is stored. `second`: of a pass that follows the first one's ranking.
+std::string kept_pass_of(const std::string& save_path, bool second = false);
+
+/// Removes kept passes, and the work folder if nothing else is in it.
+void forget_pass(const std::string& save_path);
+
 /// Whether `resume` finds all of this plan's output at save_path: run_plan then reports so and does nothing, with or without `found`.
 bool nothing_left(const quantization_plan& plan, const run_options& options);
 

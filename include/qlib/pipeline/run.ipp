@@ -26,7 +26,7 @@ namespace qlib::inline v0 {
 namespace detail {
 
 inline constexpr const char* journal_name = "/.qlib-journal";
-inline constexpr const char* calibration_name = "/.qlib-calibration";
+inline constexpr const char *calibration_name = "/.qlib-calibration", *pass_name = "/.qlib-pass", *second_pass_name = "/.qlib-pass-2";
 
 /// Whether the run of this plan was killed after its commit: all files are there with their headers.
 inline bool is_complete(const quantization_plan& plan, const std::string& folder) {
@@ -91,6 +91,17 @@ QLIB_INLINE std::string work_folder_of(const std::string& save_path) {
 }
 
 QLIB_INLINE std::string stored_calibration_of(const std::string& save_path) { return work_folder_of(save_path) + detail::calibration_name; }
+
+QLIB_INLINE std::string kept_pass_of(const std::string& save_path, bool second) {
+  return work_folder_of(save_path) + (second ? detail::second_pass_name : detail::pass_name);
+}
+
+QLIB_INLINE void forget_pass(const std::string& save_path) {
+  std::error_code ec;
+  for (const char* name : {detail::pass_name, detail::second_pass_name})
+    for (const char* end : {"", ".tmp"}) std::filesystem::remove(work_folder_of(save_path) + name + end, ec);
+  std::filesystem::remove(work_folder_of(save_path), ec);  // fails where anything else is in it
+}
 
 QLIB_INLINE bool nothing_left(const quantization_plan& plan, const run_options& options) {
   std::error_code ec;
@@ -165,6 +176,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   const std::string stored = work + detail::calibration_name;
   if (options.found && options.keep_found)
     if (status s = store_calibration(*options.found, *options.keep_found, stored); !s) return std::move(s).error();
+  if (options.found) forget_pass(options.save_path);
 
   std::vector<output_file> files;
   for (const planned_file& f : plan.files) {

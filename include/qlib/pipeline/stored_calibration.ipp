@@ -1,20 +1,10 @@
 #pragma once
-#include <qlib/io/checksum.hpp>
 #include <qlib/io/mmap_file.hpp>
-#include <qlib/io/output_file.hpp>
+#include <qlib/pipeline/calibration_archive.ipp>
 #include <qlib/pipeline/stored_calibration.hpp>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <map>
-#include <memory>
-#include <tuple>
-#include <type_traits>
-#include <utility>
-#include <variant>
 
 #include <sys/stat.h>
 
@@ -22,269 +12,51 @@ namespace qlib::inline v0 {
 
 namespace detail {
 
-inline constexpr std::array<char, 8> calibration_magic{'q', 'l', 'i', 'b', '-', 'c', 'a', 'l'};
-inline constexpr std::uint32_t calibration_layout = 1;  // to be raised with every change of a `fields` below
+using archive_magic = std::array<char, 8>;
+inline constexpr archive_magic calibration_magic{'q', 'l', 'i', 'b', '-', 'c', 'a', 'l'}, pass_magic{'q', 'l', 'i', 'b', '-', 'p', 'a', 's'};
 
-/// T as an archive sees it: a reader fills it.
-template <class A, class T>
-using archived = std::conditional_t<A::reads, T, const T>;
-
-/// Adds up the size and the checksum of what it is given, and writes it if there is a file.
-class archive_writer {
- public:
-  static constexpr bool reads = false;
-
-  archive_writer() = default;
-  explicit archive_writer(const output_file& to) : to_{&to} { pending_.reserve(block); }
-
-  std::uint64_t size() const { return size_; }
-  std::uint64_t checksum() const { return sum_.value(); }
-
-  template <class... T>
-  void operator()(const T&... values) {
-    (put(values), ...);
-  }
-
-  /// Writes what is held back. The first error of all writes.
-  status finish() {
-    flush();
-    return outcome_;
-  }
-
- private:
-  static constexpr std::size_t block = std::size_t{1} << 20;
-
-  void bytes(std::span<const std::byte> all) {
-    sum_.update(all);
-    size_ += all.size();
-    if (!to_) return;
-    while (!all.empty()) {
-      const std::size_t n = std::min(all.size(), block - pending_.size());
-      pending_.insert(pending_.end(), all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n));
-      all = all.subspan(n);
-      if (pending_.size() == block) flush();
-    }
-  }
-  void flush() {
-    if (to_ && outcome_) outcome_ = to_->write_at(written_, std::span<const std::byte>{pending_});
-    written_ += pending_.size();
-    pending_.clear();
-  }
-
-  template <class T>
-  void put(const T& value) {
-    if constexpr (std::is_same_v<T, bool>) put(static_cast<std::uint8_t>(value));
-    else if constexpr (std::is_arithmetic_v<T>) bytes(std::as_bytes(std::span{&value, 1}));
-    else fields(*this, value);
-  }
-  void put(const std::string& text) { put_all(text); }
-  template <class T>
-  void put(const std::vector<T>& values) {
-    put_all(values);
-  }
-  template <class T>
-  void put_all(const T& values) {
-    put(std::uint64_t{values.size()});
-    if constexpr (std::is_arithmetic_v<typename T::value_type>) bytes(std::as_bytes(std::span{values}));
-    else
-      for (const auto& v : values) put(v);
-  }
-  template <class T, std::size_t N>
-  void put(const std::array<T, N>& values) {
-    bytes(std::as_bytes(std::span{values}));
-  }
-  template <class A, class B>
-  void put(const std::pair<A, B>& both) {
-    (*this)(both.first, both.second);
-  }
-  template <class K, class V, class C>
-  void put(const std::map<K, V, C>& values) {
-    put_all(values);
-  }
-  template <class T>
-  void put(const std::optional<T>& value) {
-    put(value.has_value());
-    if (value) put(*value);
-  }
-  template <class... T>
-  void put(const std::variant<T...>& value) {
-    put(static_cast<std::uint8_t>(value.index()));
-    std::visit(*this, value);
-  }
-
-  checksum64 sum_;
-  const output_file* to_ = nullptr;
-  std::vector<std::byte> pending_;
-  std::uint64_t size_ = 0, written_ = 0;
-  status outcome_;
-};
-
-/// The same for reading. It trusts nothing: behind the end, or after a value that cannot be, it is broken, and what it filled is worth nothing.
-class archive_reader {
- public:
-  static constexpr bool reads = true;
-
-  explicit archive_reader(std::span<const std::byte> from) : left_{from} {}
-
-  bool broken() const { return broken_; }
-  std::size_t left() const { return left_.size(); }
-  void refuse() {
-    broken_ = true;
-    left_ = {};
-  }
-
-  template <class... T>
-  void operator()(T&... values) {
-    (get(values), ...);
-  }
-
-  /// One object for all rotations that are described alike.
-  std::shared_ptr<const hadamard_rotation> rotation_by(std::uint64_t size, std::uint64_t block, std::optional<std::uint64_t> seed) {
-    // Far beyond any model: a file must not ask for all memory.
-    constexpr std::uint64_t largest = std::uint64_t{1} << 22;
-    constexpr std::size_t most = 32;
-    if (broken_ || size == 0 || size > largest || block == 0) return refuse(), nullptr;
-    auto& made = rotations_[{size, block, seed}];
-    if (made) return made;
-    rotation_options options;
-    options.block_size = block;
-    options.seed = seed;
-    if (rotations_.size() > most || block > size || !has_hadamard(block)) return refuse(), nullptr;
-    auto fresh = hadamard_rotation::make(size, options);
-    if (!fresh) return refuse(), nullptr;
-    made = std::make_shared<const hadamard_rotation>(*std::move(fresh));
-    return made;
-  }
-
- private:
-  void bytes(std::span<std::byte> to) {
-    if (to.size() > left_.size()) return refuse();
-    if (!to.empty()) std::memcpy(to.data(), left_.data(), to.size());
-    left_ = left_.subspan(to.size());
-  }
-
-  template <class T>
-  void get(T& value) {
-    if constexpr (std::is_same_v<T, bool>) {
-      std::uint8_t byte = 0;
-      get(byte);
-      if (byte > 1) refuse();
-      value = byte == 1;
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      bytes(std::as_writable_bytes(std::span{&value, 1}));
-    } else {
-      fields(*this, value);
-    }
-  }
-  std::uint64_t count() {
-    std::uint64_t n = 0;
-    get(n);
-    return broken_ ? 0 : n;
-  }
-  template <class T>
-  void get_numbers(T& values) {
-    const std::uint64_t n = count();
-    if (n > left_.size() / sizeof(typename T::value_type)) return refuse();
-    values.resize(n);
-    bytes(std::as_writable_bytes(std::span{values}));
-  }
-  void get(std::string& text) { get_numbers(text); }
-  template <class T>
-  void get(std::vector<T>& values) {
-    if constexpr (std::is_arithmetic_v<T>) {
-      get_numbers(values);
-    } else {  // one at a time: a wrong count ends where the bytes end
-      values.clear();
-      for (std::uint64_t n = count(); n != 0 && !broken_; --n) get(values.emplace_back());
-    }
-  }
-  template <class T, std::size_t N>
-  void get(std::array<T, N>& values) {
-    bytes(std::as_writable_bytes(std::span{values}));
-  }
-  template <class A, class B>
-  void get(std::pair<A, B>& both) {
-    (*this)(both.first, both.second);
-  }
-  template <class K, class V, class C>
-  void get(std::map<K, V, C>& values) {
-    values.clear();
-    for (std::uint64_t n = count(); n != 0 && !broken_; --n) {
-      std::pair<K, V> entry;
-      get(entry);
-      if (!values.insert(std::move(entry)).second) refuse();
-    }
-  }
-  template <class T>
-  void get(std::optional<T>& value) {
-    bool has = false;
-    get(has);
-    value.reset();
-    if (has) get(value.emplace());
-  }
-  template <class First, class Second>
-  void get(std::variant<First, Second>& value) {
-    std::uint8_t index = 0;
-    get(index);
-    if (index > 1) return refuse();
-    if (index == 0) get(value.template emplace<0>());
-    else get(value.template emplace<1>());
-  }
-
-  std::span<const std::byte> left_;
-  bool broken_ = false;
-  std::map<std::tuple<std::uint64_t, std::uint64_t, std::optional<std::uint64_t>>, std::shared_ptr<const hadamard_rotation>> rotations_;
-};
-
-// Each struct once, for both directions.
-
-template <class A>
-void fields(A& archive, archived<A, range>& r) {
-  archive(r.min, r.max);
-}
-
-template <class A>
-void fields(A& archive, archived<A, magnitude_histogram>& h) {
-  archive(h.below, h.negative, h.positive);
-}
-
-template <class A>
-void fields(A& archive, archived<A, operand_parameters>& p) {
-  archive(p.scales, p.zero_points, p.seen, p.range_score, p.tokens, p.histogram);
-}
-
-template <class A>
-void fields(A& archive, archived<A, scaling>& s) {
-  archive(s.columns, s.rows);
-}
-
-template <class A>
-void fields(A& archive, archived<A, rotation>& r) {
-  std::uint64_t size = 0, block = 0;
-  std::optional<std::uint64_t> seed;
-  if constexpr (!A::reads) size = r.by->size(), block = r.by->block_size(), seed = r.by->seed();
-  archive(size, block, seed, r.outputs, r.runs);
-  if constexpr (A::reads) r.by = archive.rotation_by(size, block, seed);
-}
-
-template <class A>
-void fields(A& archive, archived<A, model_folds>& f) {
-  archive(f.matrices, f.vectors);
-}
-
-template <class A>
-void fields(A& archive, archived<A, suppression_report>& r) {
-  archive(r.source, r.kind, r.suppressor, r.error_before, r.error_after, r.kept, r.dead, r.limited, r.smallest, r.largest);
-}
-
-template <class A>
-void fields(A& archive, archived<A, calibration>& c) {
-  archive(c.operands, c.folds, c.suppressions, c.samples, c.tokens, c.products, c.warnings, c.floats);
-}
-
-inline void whole_calibration(archive_writer& archive, const calibration& found, std::uint64_t key) {
-  archive(calibration_magic, calibration_layout, key, found);
+template <class... T>
+void whole_archive(archive_writer& archive, const archive_magic& magic, std::uint64_t key, const T&... content) {
+  archive(magic, calibration_layout, key, content...);
   archive(archive.checksum());
+}
+
+/// Written beside `path` and renamed.
+template <class... T>
+status store_archive(const std::string& path, const archive_magic& magic, std::uint64_t key, const T&... content) {
+  archive_writer counted;
+  whole_archive(counted, magic, key, content...);
+  const std::string unfinished = path + ".tmp";
+  auto file = output_file::create(unfinished, counted.size());
+  if (!file) return std::move(file).error();
+  archive_writer written{*file};
+  whole_archive(written, magic, key, content...);
+  if (status s = written.finish(); !s) return s;
+  if (status s = file->sync(); !s) return s;
+  if (status s = file->close(); !s) return s;
+  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return system_error(path, "rename to", errno);
+  return {};
+}
+
+/// False if there is no such file, it belongs to another key or layout, or is damaged.
+template <class... T>
+result<bool> load_archive(const std::string& path, const archive_magic& magic, std::uint64_t key, T&... content) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR)) return false;
+  auto file = mmap_file::open(path);
+  if (!file) return std::move(file).error();
+  std::uint64_t sum = 0, key_of_file = 0;
+  archive_magic magic_of_file{};
+  std::uint32_t layout = 0;
+  const std::span<const std::byte> all = file->bytes();
+  if (all.size() < sizeof magic + sizeof layout + sizeof key + sizeof sum) return false;
+  const auto checked = all.first(all.size() - sizeof sum);
+  std::memcpy(&sum, all.data() + checked.size(), sizeof sum);
+  archive_reader archive{checked};
+  archive(magic_of_file, layout, key_of_file);
+  if (magic_of_file != magic || layout != calibration_layout || key_of_file != key || sum != checksum_of(checked)) return false;
+  archive(content...);
+  return !archive.broken() && archive.left() == 0;
 }
 
 }  // namespace detail
@@ -302,41 +74,26 @@ QLIB_INLINE std::uint64_t calibration_key(const quantization_plan& plan, std::sp
 }
 
 QLIB_INLINE status store_calibration(const calibration& found, std::uint64_t key, const std::string& path) {
-  detail::archive_writer counted;
-  detail::whole_calibration(counted, found, key);
-  const std::string unfinished = path + ".tmp";
-  auto file = output_file::create(unfinished, counted.size());
-  if (!file) return std::move(file).error();
-  detail::archive_writer written{*file};
-  detail::whole_calibration(written, found, key);
-  if (status s = written.finish(); !s) return s;
-  if (status s = file->sync(); !s) return s;
-  if (status s = file->close(); !s) return s;
-  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return system_error(path, "rename to", errno);
-  return {};
+  return detail::store_archive(path, detail::calibration_magic, key, found);
 }
 
 QLIB_INLINE result<std::optional<calibration>> load_calibration(const std::string& path, std::uint64_t key) {
-  const auto nothing = [] { return result<std::optional<calibration>>{std::optional<calibration>{}}; };
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR)) return nothing();
-  auto file = mmap_file::open(path);
-  if (!file) return std::move(file).error();
-  std::uint64_t sum = 0, key_of_file = 0;
-  std::array<char, 8> magic{};
-  std::uint32_t layout = 0;
-  const std::span<const std::byte> all = file->bytes();
-  if (all.size() < sizeof magic + sizeof layout + sizeof key + sizeof sum) return nothing();
-  const auto checked = all.first(all.size() - sizeof sum);
-  std::memcpy(&sum, all.data() + checked.size(), sizeof sum);
-  detail::archive_reader archive{checked};
-  archive(magic, layout, key_of_file);
-  if (magic != detail::calibration_magic || layout != detail::calibration_layout || key_of_file != key || sum != checksum_of(checked))
-    return nothing();
   calibration found;
-  archive(found);
-  if (archive.broken() || archive.left() != 0) return nothing();
-  return std::optional{std::move(found)};
+  const auto there = detail::load_archive(path, detail::calibration_magic, key, found);
+  if (!there) return there.error();
+  return *there ? std::optional{std::move(found)} : std::nullopt;
+}
+
+QLIB_INLINE status store_pass(const pass_between_layers& pass, std::uint64_t key, const std::string& path) {
+  return detail::store_archive(path, detail::pass_magic, key, std::uint64_t{pass.layers}, *pass.found, std::span<const float>{pass.hidden},
+                               std::span<const float>{pass.hidden_of_suppression});
+}
+
+QLIB_INLINE result<bool> load_pass(pass_between_layers& pass, std::uint64_t key, const std::string& path) {
+  std::uint64_t layers = 0;
+  const auto there = detail::load_archive(path, detail::pass_magic, key, layers, *pass.found, pass.hidden, pass.hidden_of_suppression);
+  if (there && *there) pass.layers = layers;
+  return there;
 }
 
 }  // namespace qlib::inline v0
