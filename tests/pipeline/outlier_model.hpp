@@ -4,8 +4,10 @@
 #include <qlib/model/folds.hpp>
 #include <qlib/model/parameter_check.hpp>
 #include <qlib/model/subgraph.hpp>
+#include <qlib/pipeline/rotate.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -27,7 +29,8 @@ inline qlib::model_folds outliers_in(const qlib::model_description& model, const
       if (std::any_of(g.targets.begin(), g.targets.end(), [&](const std::string& t) { return !plain_modules.contains(t); })) continue;
       const std::size_t n = g.channels.channels();
       std::vector<float> scale(n, 1.0f);
-      const std::size_t count = g.kind == qlib::subgraph_kind::ov ? 1 : std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(n) * share));
+      const std::size_t count =
+          g.kind == qlib::subgraph_kind::ov ? 1 : std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(n) * share));
       for (std::size_t k = 0; k < count; ++k) scale[random() % n] = 1 / factor;
       const qlib::channel_map map{g.repeats, g.repeat_width};
       for (const std::string& t : g.targets) out.matrices[t].push_back(qlib::scaling{map.expand(scale), {}});
@@ -54,22 +57,26 @@ inline qlib::model_folds outliers_in(const qlib::model_description& model, const
   return out;
 }
 
-/// Writes `from` with outliers to the new folder `to`, tensor by tensor in the dtypes that it has. All its other files are copied.
-inline qlib::errors write_outlier_model(const std::string& from, const std::string& to) {
-  namespace fs = std::filesystem;
+/// A source checkpoint and what is known of it.
+struct described_source {
   qlib::checkpoint source;
   qlib::model_layout layout;
   qlib::model_description model;
-  qlib::errors found = qlib::checkpoint::open(from, source);
-  if (found.empty()) found = qlib::read_model_layout(source, layout);
-  if (found.empty()) found = qlib::read_model_description(source.config_text(), from + "/config.json", model);
-  if (!found.empty()) return found;
-  const qlib::checkpoint_parameters stored{source, layout};
-  qlib::adopt_names(stored, model);
-  std::set<std::string> plain;
-  for (const qlib::matrix_module& m : layout.matrices)
-    if (!m.stacked && !m.weight.block_scale) plain.insert(m.name);
-  const qlib::model_folds folds = outliers_in(model, stored, plain);
+
+  qlib::errors open(const std::string& from) {
+    qlib::errors found = qlib::checkpoint::open(from, source);
+    if (found.empty()) found = qlib::read_model_layout(source, layout);
+    if (found.empty()) found = qlib::read_model_description(source.config_text(), from + "/config.json", model);
+    return found;
+  }
+};
+
+/// Writes `from`, folded, to the new folder `to`, tensor by tensor in the dtypes that it has. `change`(name, values, columns) may change the folded
+/// ones. All its other files are copied.
+template <class Change>
+qlib::errors write_folded(const qlib::checkpoint& source, const qlib::parameter_source& stored, const qlib::model_folds& folds,
+                          const std::string& from, const std::string& to, const Change& change) {
+  namespace fs = std::filesystem;
   const qlib::folded_parameters changed{stored, folds};
 
   fs::create_directories(to);
@@ -91,6 +98,7 @@ inline qlib::errors write_outlier_model(const std::string& from, const std::stri
       std::vector<float> values(t.elements());
       const std::size_t rows = t.shape.size() == 2 ? t.shape[0] : 1;
       if (const auto s = changed.read(t.name, {values.data(), rows, values.size() / rows}); !s) return {s.error()};
+      change(t.name, values, values.size() / rows);
       for (std::size_t i = 0; i < values.size(); ++i) {
         if (t.dtype == qlib::dtype::f32) std::memcpy(bytes.data() + 4 * i, &values[i], 4);
         if (const qlib::bf16 h = qlib::to_bf16(values[i]); t.dtype == qlib::dtype::bf16) std::memcpy(bytes.data() + 2 * i, &h, 2);
@@ -104,6 +112,44 @@ inline qlib::errors write_outlier_model(const std::string& from, const std::stri
     fs::copy_file(fs::path{from} / name, fs::path{to} / name, fs::copy_options::overwrite_existing);
   fs::copy_file(fs::path{from} / "config.json", fs::path{to} / "config.json", fs::copy_options::overwrite_existing);
   return {};
+}
+
+/// Writes `from` with outliers to the new folder `to`.
+inline qlib::errors write_outlier_model(const std::string& from, const std::string& to) {
+  described_source s;
+  if (qlib::errors found = s.open(from); !found.empty()) return found;
+  const qlib::checkpoint_parameters stored{s.source, s.layout};
+  qlib::adopt_names(stored, s.model);
+  std::set<std::string> plain;
+  for (const qlib::matrix_module& m : s.layout.matrices)
+    if (!m.stacked && !m.weight.block_scale) plain.insert(m.name);
+  return write_folded(s.source, stored, outliers_in(s.model, stored, plain), from, to, [](auto&&...) {});
+}
+
+/// Writes `from` in another basis of its residual stream (norms folded, a Hadamard rotation), in which each token's embedding has `factor` times the
+/// mean length of an embedding more in channel 0: not what `from` computes, but a float model whose residual stream has one huge channel in every
+/// layer, as trained models of many layers do.
+inline qlib::errors write_residual_outlier_model(const std::string& from, const std::string& to, float factor) {
+  described_source s;
+  if (qlib::errors found = s.open(from); !found.empty()) return found;
+  const qlib::checkpoint_parameters stored{s.source, s.layout};
+  qlib::adopt_names(stored, s.model);
+  auto stream = qlib::residual_stream_of(s.model, stored);
+  if (!stream) return {stream.error()};
+  qlib::planned_rotation plan{*std::move(stream), {}};
+  plan.how.residual = true;
+  plan.how.heads = false;
+  plan.how.random_signs = true;
+  qlib::model_folds folds;
+  if (const auto done = qlib::rotate(plan, stored, folds); !done) return {done.error()};
+  const std::string embedding = plan.stream.embedding + ".weight";
+  return write_folded(s.source, stored, folds, from, to, [&](const std::string& name, std::vector<float>& values, std::size_t width) {
+    if (name != embedding) return;
+    double squares = 0;
+    for (const float v : values) squares += static_cast<double>(v) * static_cast<double>(v);
+    const float more = factor * static_cast<float>(std::sqrt(squares * static_cast<double>(width) / static_cast<double>(values.size())));
+    for (std::size_t at = 0; at < values.size(); at += width) values[at] += more;
+  });
 }
 
 }  // namespace qlib_test

@@ -57,6 +57,28 @@ TEST_CASE("a rotation lowers the error of W8A8_DYNAMIC on outliers, and needs no
   CHECK(kl_of(folder.path("quarot"), outliers) < 0.5 * kl_of(folder.path("none"), outliers));
 }
 
+TEST_CASE("a rotation takes the error of one huge channel of the residual stream from the linears that read it") {
+  temporary_folder folder;
+  const std::string outliers = folder.path("outliers");
+  REQUIRE(write_residual_outlier_model(model, outliers, 2).empty());
+  const auto kl = [&](const std::string& rotation) {
+    const std::string recipe = folder.write("recipe.yaml", "stage:\n  modifiers:\n" + rotation +
+                                                               "    QuantizationModifier:\n"
+                                                               "      ignore: [lm_head, 're:.*o_proj', 're:.*down_proj']\n"
+                                                               "      config_groups:\n"
+                                                               "        all:\n"
+                                                               "          targets: [Linear]\n"
+                                                               "          weights: {num_bits: 4, type: int, symmetric: true, strategy: channel}\n"
+                                                               "          input_activations: {num_bits: 4, type: int, symmetric: true, "
+                                                               "strategy: token, dynamic: true}\n");
+    const std::string out = folder.path(rotation.empty() ? "plain" : "rotated");
+    const program_result r = run_program({"quant", "--quiet", "--model_path", outliers, "--save_path", out, "--config_path", recipe});
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    return kl_of(out, outliers);
+  };
+  CHECK(kl("    SpinQuantModifier: {rotations: [R1, R2], transform_type: hadamard}\n") <= 0.2 * kl(""));
+}
+
 TEST_CASE("suppressed checkpoints are the same for any number of threads") {
   temporary_folder folder;
   const std::vector<std::string> more{"--quant_type", "w8a8", "--anti_method", "m6", "--reproducible", "--calib_length", "64"};
