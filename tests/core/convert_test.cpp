@@ -101,6 +101,17 @@ TEST_CASE("each e4m3 code widens and narrows to itself") {
   CHECK(e4m3_to_float(0x08) == 0x1p-6f);
 }
 
+TEST_CASE("the values of e2m1 and e8m0 are those of the OCP microscaling formats") {
+  const float values[]{0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  for (std::uint8_t code = 0; code < 8; ++code) {
+    CHECK(e2m1_to_float(code) == values[code]);
+    CHECK(e2m1_to_float(code | 8) == -values[code]);
+    CHECK(std::signbit(e2m1_to_float(code | 8)));
+  }
+  for (int code = 0; code < 255; ++code) REQUIRE(e8m0_to_float(static_cast<std::uint8_t>(code)) == std::ldexp(1.0f, code - 127));
+  CHECK(std::isnan(e8m0_to_float(255)));
+}
+
 TEST_CASE("to_e4m3 gives the nearest code, the even one at ties, and never decreases") {
   for (unsigned code = 0; code < 0x7e; ++code) {
     const float low = e4m3_to_float(static_cast<std::uint8_t>(code)), tie = (low + e4m3_to_float(static_cast<std::uint8_t>(code + 1))) / 2;

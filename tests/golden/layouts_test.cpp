@@ -268,6 +268,16 @@ TEST_CASE("block-fp8 weights with cut blocks at both edges are quantized from th
   check_everywhere(model);
 }
 
+TEST_CASE("experts in MXFP4 are quantized from the bf16 values they stand for") {
+  synthetic_model model{R"({"model_type": "gpt_oss", "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}})"};
+  model.embedding_and_head(48, 64);
+  const std::string layer = "model.layers.0";
+  model.attention(layer, 64, 32, true);
+  model.linear(layer + ".mlp.router", 3, 64, true, false);
+  model.mxfp4_experts(layer + ".mlp.experts", 3, 96, 64);
+  check_everywhere(model);
+}
+
 TEST_CASE("a matrix that is worked on in several pieces is the same as one in a single piece") {
   // 5056 rows of 1 KiB and, transposed, 4160 rows of 1 KiB: each a little more than a piece of 4 MiB.
   synthetic_model model{R"({"model_type": "gpt_oss"})"};

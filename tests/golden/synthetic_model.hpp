@@ -118,6 +118,47 @@ class synthetic_model {
     matrices_.push_back(std::move(m));
   }
 
+  /// gpt-oss' storage of stacked experts, gate and up rows in turn: e2m1 codes, two a byte, and an exponent for each 32.
+  void mxfp4_experts(const std::string& base, std::size_t experts, std::size_t intermediate, std::size_t hidden) {
+    const auto stack = [&](const std::string& name, std::size_t outs, std::size_t ins) {
+      std::string codes, exponents;
+      std::vector<float> values;
+      for (std::size_t group = 0; group < experts * outs * ins / 32; ++group) {
+        const auto exponent = static_cast<std::uint8_t>(116 + random_() % 6);
+        exponents += static_cast<char>(exponent);
+        for (std::size_t k = 0; k < 16; ++k) {
+          const auto both = static_cast<std::uint8_t>(random_());
+          codes += static_cast<char>(both);
+          for (const int nibble : {both & 15, both >> 4})
+            values.push_back(std::ldexp(qlib::e2m1_to_float(static_cast<std::uint8_t>(nibble)), exponent - 127));
+        }
+      }
+      tensors_.push_back({{base + name + "_blocks", qlib::dtype::u8, {experts, outs, ins / 32, 16}}, std::move(codes)});
+      tensors_.push_back({{base + name + "_scales", qlib::dtype::u8, {experts, outs, ins / 32}}, std::move(exponents)});
+      for (const char* end : {"_blocks", "_scales", "_bias"}) matrix_tensors_.insert(base + name + end);
+      return values;
+    };
+    const std::size_t both = 2 * intermediate;
+    const auto gate_up = stack(".gate_up_proj", both, hidden), down = stack(".down_proj", hidden, intermediate);
+    const auto gate_up_bias = add(base + ".gate_up_proj_bias", {experts, both}), down_bias = add(base + ".down_proj_bias", {experts, hidden});
+    const auto part = [&](const std::string& module, const std::vector<float>& values, const std::vector<float>& bias, std::size_t first,
+                          std::size_t step, std::size_t rows, std::size_t cols) {
+      known_matrix m{module, rows, cols, {}, {}, true};
+      for (std::size_t r = 0; r < rows; ++r) {
+        const float* row = values.data() + (first + r * step) * cols;
+        m.values.insert(m.values.end(), row, row + cols);
+        m.bias.push_back(bias[first + r * step]);
+      }
+      matrices_.push_back(std::move(m));
+    };
+    for (std::size_t e = 0; e < experts; ++e) {
+      const std::string expert = base + "." + std::to_string(e);
+      part(expert + ".gate_proj", gate_up, gate_up_bias, e * both, 2, intermediate, hidden);
+      part(expert + ".up_proj", gate_up, gate_up_bias, e * both + 1, 2, intermediate, hidden);
+      part(expert + ".down_proj", down, down_bias, e * hidden, 1, hidden, intermediate);
+    }
+  }
+
   void write(const temporary_folder& folder) const {
     folder.write("config.json", config_);
     std::vector<qlib::tensor_info> infos;

@@ -182,3 +182,38 @@ TEST_CASE("a row of a tensor is read as the tensor says, and one that is not the
   CHECK(!source.read("model.nothing", {row.data(), 1, 48}));
   CHECK(!source.linear("model.norm"));
 }
+
+TEST_CASE("experts in MXFP4 compute what their values compute") {
+  edited_checkpoint packed{"gpt_oss"}, plain{"gpt_oss"};
+  const std::string down = "model.layers.1.mlp.experts.down_proj";
+  const std::vector<std::uint64_t> shape = plain.tensors.at(down).info.shape;  // [experts, in, out]
+  const std::size_t experts = shape[0], ins = shape[1], outs = shape[2];
+  REQUIRE(ins % 32 == 0);
+  std::string codes, exponents;
+  std::vector<float> values(experts * ins * outs);
+  unsigned state = 1;
+  for (std::size_t e = 0; e < experts; ++e)
+    for (std::size_t r = 0; r < outs; ++r)
+      for (std::size_t c = 0; c < ins; c += 2) {
+        if (c % 32 == 0) exponents += static_cast<char>(122 + (e + r) % 4);
+        state = state * 1664525u + 1013904223u;
+        const auto both = static_cast<std::uint8_t>(state >> 24);
+        codes += static_cast<char>(both);
+        for (std::size_t k = 0; k < 2; ++k)
+          values[(e * ins + c + k) * outs + r] =
+              std::ldexp(qlib::e2m1_to_float(static_cast<std::uint8_t>((both >> (4 * k)) & 15)), static_cast<int>((e + r) % 4) - 5);
+      }
+  packed.tensors.erase(down);
+  packed.add(down + "_blocks", qlib::dtype::u8, {experts, outs, ins / 32, 16}, codes);
+  packed.add(down + "_scales", qlib::dtype::u8, {experts, outs, ins / 32}, exponents);
+  packed.config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  plain.add(down, qlib::dtype::f32, shape, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+  const std::vector<float> expected = logits_of(opened_model{plain.directory()});
+  CHECK(relative_difference(logits_of(opened_model{packed.directory()}), expected) < 1e-6);
+  CHECK(relative_difference(expected, logits_of(opened_model{families_folder() + "/gpt_oss"})) > 1e-3);
+
+  packed.add(down + "_scales", qlib::dtype::u8, {experts, outs, 2}, exponents + exponents);
+  const opened_model broken{packed.directory()};
+  REQUIRE(broken.found.size() == 1);
+  CHECK(broken.found.front().subject == down + "_blocks");
+}

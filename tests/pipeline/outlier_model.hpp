@@ -122,7 +122,7 @@ inline qlib::errors write_outlier_model(const std::string& from, const std::stri
   qlib::adopt_names(stored, s.model);
   std::set<std::string> plain;
   for (const qlib::matrix_module& m : s.layout.matrices)
-    if (!m.stacked && !m.weight.block_scale) plain.insert(m.name);
+    if (!m.stacked && m.weight.storage == qlib::matrix_storage::plain) plain.insert(m.name);
   return write_folded(s.source, stored, outliers_in(s.model, stored, plain), from, to, [](auto&&...) {});
 }
 

@@ -87,6 +87,19 @@ constexpr float e4m3_to_float(std::uint8_t code) {
   return sign ? -subnormal : subnormal;
 }
 
+/// float4 e2m1 in the low half of a byte: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
+constexpr float e2m1_to_float(std::uint8_t code) {
+  const int exponent = (code >> 1) & 3, fraction = code & 1;
+  const float magnitude = exponent == 0 ? 0.5f * static_cast<float>(fraction) : static_cast<float>((2 + fraction) << exponent) * 0.25f;
+  return code & 8 ? -magnitude : magnitude;
+}
+
+/// float8 e8m0: 2^(code - 127); 255 is NaN.
+constexpr float e8m0_to_float(std::uint8_t code) {
+  if (code == 255) return std::bit_cast<float>(0x7fc00000u);
+  return std::bit_cast<float>(code == 0 ? 0x00400000u : static_cast<std::uint32_t>(code) << 23);
+}
+
 /// x rounded to `t` and widened again: how "computed in bf16" is said in this library. f32 is the identity.
 constexpr float round_to(dtype t, float x) {
   switch (t) {

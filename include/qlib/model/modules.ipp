@@ -64,23 +64,36 @@ inline dtype run_dtype_of(const nlohmann::json& config) {
   return name == "bfloat16" ? dtype::bf16 : name == "float16" || name == "half" ? dtype::f16 : dtype::f32;
 }
 
-/// A stacked pair [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate] as 3 * experts linear layers.
+/// "….experts.gate_up_proj" of that tensor, or of "….experts.gate_up_proj_blocks", as MXFP4 calls it.
+inline std::string tensor_of_stack(const tensor_info& t) {
+  constexpr std::string_view blocks = "_blocks";
+  return t.name.substr(0, t.name.size() - (t.name.ends_with(blocks) ? blocks.size() : 0));
+}
+
+/// A stacked pair [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate] as 3 * experts linear layers. MXFP4:
+/// [experts, out, in / 32, 16].
 inline void unpack_experts(const checkpoint& source, std::size_t index, const stacking& how, std::vector<matrix_module>& out) {
   const tensor_info& t = source.tensors()[index].info;
-  const bool gate_up = t.name.ends_with("gate_up_proj");
+  const bool gate_up = tensor_of_stack(t).ends_with("gate_up_proj");
   const std::string base = t.name.substr(0, t.name.rfind('.'));
   const std::uint64_t experts = t.shape[0], d1 = t.shape[1], d2 = t.shape[2];
-  const std::uint64_t outs = how.transposed ? d2 : d1, ins = how.transposed ? d1 : d2;
-  const stored_tensor* bias = source.find(t.name + "_bias");
+  const bool mxfp4 = t.shape.size() == 4;
+  const std::uint64_t outs = how.transposed ? d2 : d1, ins = mxfp4 ? d2 * 32 : how.transposed ? d1 : d2;
+  const stored_tensor* bias = source.find(tensor_of_stack(t) + "_bias");
   const auto bias_index = [&] { return static_cast<std::size_t>(bias - source.tensors().data()); };
   for (std::uint64_t e = 0; e < experts; ++e) {
     const std::string prefix = base + "." + std::to_string(e) + ".";
     const auto add = [&](const char* name, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
       matrix_module m{.name = prefix + name, .kind = module_class::linear, .rows = rows, .cols = ins, .type = t.dtype, .stacked = true};
       m.weight = {.tensor = index,
-                  .offset = e * d1 * d2 + first * (how.transposed ? 1 : ins),
+                  .offset = e * outs * ins + first * (how.transposed ? 1 : ins),
                   .row_stride = step * (how.transposed ? 1 : ins),
                   .col_stride = how.transposed ? outs : 1};
+      if (mxfp4) {
+        m.type = dtype::bf16;
+        m.weight.storage = matrix_storage::mxfp4;
+        m.weight.scale = static_cast<std::size_t>(source.find(tensor_of_stack(t) + "_scales") - source.tensors().data());
+      }
       if (bias) m.bias = matrix_source{.tensor = bias_index(), .offset = e * outs + first, .row_stride = step, .col_stride = 1};
       out.push_back(std::move(m));
     };
@@ -121,8 +134,9 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     layout.tied_embeddings = tied != text.end() && tied->is_boolean() ? tied->get<bool>() : layout.model_type.starts_with("gemma");
   }
 
-  // Only block-fp8 is dequantized on reading; any other quantized source would be quantized twice.
+  // What is dequantized on reading; any other quantized source would be quantized twice.
   std::size_t block_rows = 0, block_cols = 0;
+  bool mxfp4 = false;
   for (const nlohmann::json* level : {&config, detail::text_config(config)}) {
     const auto q = level->find("quantization_config");
     if (q == level->end() || !q->is_object()) continue;
@@ -133,11 +147,14 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     if (method == "fp8" && has_block) {
       block_rows = (*block)[0].get<std::size_t>();
       block_cols = (*block)[1].get<std::size_t>();
+    } else if (method == "mxfp4") {
+      mxfp4 = true;
     } else {
-      found.push_back({.where = where,
-                       .subject = "quantization_config",
-                       .problem = "the source is already quantized (quant_method \"" + method + "\")",
-                       .remedy = "give the float checkpoint it was made from; only block-fp8 sources (weight_block_size) can be requantized"});
+      found.push_back(
+          {.where = where,
+           .subject = "quantization_config",
+           .problem = "the source is already quantized (quant_method \"" + method + "\")",
+           .remedy = "give the float checkpoint it was made from; of quantized sources only block-fp8 (weight_block_size) and MXFP4 are read"});
     }
     break;
   }
@@ -156,6 +173,27 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
       detail::unpack_experts(source, i, how(t), layout.matrices);
       taken.insert(i);
       if (const stored_tensor* b = source.find(t.name + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
+      continue;
+    }
+    if (mxfp4 && (t.name.ends_with("experts.gate_up_proj_blocks") || t.name.ends_with("experts.down_proj_blocks"))) {
+      const std::string stack = detail::tensor_of_stack(t);
+      const stored_tensor* scales = source.find(stack + "_scales");
+      const std::vector<std::uint64_t> want(t.shape.begin(), t.shape.size() == 4 ? t.shape.end() - 1 : t.shape.end());
+      const bool fits = t.shape.size() == 4 && t.shape[3] == 16 && t.dtype == dtype::u8 && t.elements() > 0 && scales && scales->info.shape == want &&
+                        (scales->info.dtype == dtype::u8 || scales->info.dtype == dtype::f8_e8m0) &&
+                        (t.name.ends_with("down_proj_blocks") || t.shape[1] % 2 == 0);
+      if (!fits) {
+        found.push_back({.where = source.shards()[tensors[i].shard].path(),
+                         .subject = t.name,
+                         .problem = "must be U8 [experts, out_features, in_features / 32, 16] with U8 " + stack +
+                                    "_scales [experts, out_features, in_features / 32] beside it",
+                         .remedy = "the checkpoint is damaged"});
+        continue;
+      }
+      detail::unpack_experts(source, i, {false, true}, layout.matrices);
+      taken.insert(i);
+      taken.insert(static_cast<std::size_t>(scales - tensors.data()));
+      if (const stored_tensor* b = source.find(stack + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
       continue;
     }
     if (t.shape.size() != 2 || !t.name.ends_with(".weight") || t.elements() == 0) continue;
@@ -187,10 +225,11 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
         continue;
       }
       m.type = dtype::bf16;
-      m.weight.block_scale = static_cast<std::size_t>(scale - tensors.data());
+      m.weight.storage = matrix_storage::block_fp8;
+      m.weight.scale = static_cast<std::size_t>(scale - tensors.data());
       m.weight.block_rows = block_rows;
       m.weight.block_cols = block_cols;
-      taken.insert(*m.weight.block_scale);
+      taken.insert(*m.weight.scale);
     } else if (detail::is_weight_dtype(t.dtype)) {
       m.type = t.dtype;
     } else {

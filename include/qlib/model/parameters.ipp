@@ -1,43 +1,8 @@
 #pragma once
 #include <qlib/model/parameters.hpp>
-
-#include <cstring>
+#include <qlib/model/stored_rows.hpp>
 
 namespace qlib::inline v0 {
-
-namespace detail {
-
-/// Element `at` of a tensor's bytes, which may lie at any address.
-inline float load_element(dtype type, const std::byte* base, std::uint64_t at) {
-  if (type == dtype::f32) {
-    float v;
-    std::memcpy(&v, base + at * 4, 4);
-    return v;
-  }
-  std::uint16_t bits;
-  std::memcpy(&bits, base + at * 2, 2);
-  return type == dtype::bf16 ? to_float(bf16{bits}) : to_float(f16{bits});
-}
-
-/// Row r of a matrix inside a tensor.
-inline void load_row(const checkpoint& source, const matrix_source& m, std::size_t r, float* out, std::size_t cols) {
-  const stored_tensor& t = source.tensors()[m.tensor];
-  const std::byte* base = source.bytes(t).data();
-  if (!m.block_scale) {
-    for (std::size_t c = 0; c < cols; ++c) out[c] = load_element(t.info.dtype, base, m.offset + r * m.row_stride + c * m.col_stride);
-    return;
-  }
-  const stored_tensor& s = source.tensors()[*m.block_scale];
-  const std::byte* scales = source.bytes(s).data();
-  const std::uint64_t first = r / m.block_rows * s.info.shape[1];
-  for (std::size_t c = 0; c < cols; ++c) {
-    const auto code = static_cast<std::uint8_t>(base[m.offset + r * m.row_stride + c]);
-    const float scale = load_element(s.info.dtype, scales, first + c / m.block_cols);
-    out[c] = to_float(to_bf16(e4m3_to_float(code) * scale));
-  }
-}
-
-}  // namespace detail
 
 QLIB_INLINE checkpoint_parameters::checkpoint_parameters(const checkpoint& source, const model_layout& layout) : source_{&source} {
   for (const matrix_module& m : layout.matrices) {
@@ -96,9 +61,9 @@ QLIB_INLINE status checkpoint_parameters::read(const std::string& name, matrix_v
     if (e->bias) m.col_stride = m.row_stride;  // a bias is rows x 1, and one row here
   }
   const dtype stored = t.info.dtype;
-  if (!m.block_scale && stored != dtype::f32 && stored != dtype::bf16 && stored != dtype::f16)
+  if (m.storage == matrix_storage::plain && stored != dtype::f32 && stored != dtype::bf16 && stored != dtype::f16)
     return complain("is " + std::string(name_of(stored)) + ", not a float type");
-  for (std::size_t r = 0; r < out.rows(); ++r) detail::load_row(*source_, m, first_row + r, out.row(r), cols);
+  load_rows(*source_, m, first_row, out);
   return {};
 }
 
@@ -111,12 +76,12 @@ QLIB_INLINE result<linear_weight> checkpoint_parameters::linear(const std::strin
                  .remedy = "give the complete model"};
   const matrix_module& m = *e->module;
   const stored_tensor& t = source_->tensors()[m.weight.tensor];
-  const std::byte* first = source_->bytes(t).data();
-  const std::uint64_t element = bits_of(t.info.dtype) / 8;
-  first += m.weight.offset * element;
-  const bool plain = m.weight.col_stride == 1 && !m.weight.block_scale && reinterpret_cast<std::uintptr_t>(first) % element == 0;
-  const auto give_back = [source = source_, &t, begin = m.weight.offset * element,
-                          length = ((m.rows - 1) * m.weight.row_stride + (m.cols - 1) * m.weight.col_stride + 1) * element] {
+  const std::uint64_t begin = stored_bytes(*source_, m.weight, m.weight.offset);
+  const std::byte* first = source_->bytes(t).data() + begin;
+  const bool plain = m.weight.col_stride == 1 && m.weight.storage == matrix_storage::plain &&
+                     reinterpret_cast<std::uintptr_t>(first) % (bits_of(t.info.dtype) / 8) == 0;
+  const auto give_back = [source = source_, &t, begin,
+                          length = stored_bytes(*source_, m.weight, (m.rows - 1) * m.weight.row_stride + (m.cols - 1) * m.weight.col_stride + 1)] {
     source->release(t, begin, length);
   };
   linear_weight out;
@@ -130,14 +95,10 @@ QLIB_INLINE result<linear_weight> checkpoint_parameters::linear(const std::strin
     if (!owned.data())
       return error{
           .kind = error_kind::run_failed, .where = file_of(*e), .subject = module, .problem = "no memory for its weight", .remedy = "free memory"};
-    std::vector<float> row(m.cols);
     const matrix_view<bf16> narrow{reinterpret_cast<bf16*>(owned.data()), m.rows, m.cols};
     const matrix_view<float> wide{reinterpret_cast<float*>(owned.data()), m.rows, m.cols};
-    for (std::size_t r = 0; r < m.rows; ++r) {
-      detail::load_row(*source_, m.weight, r, half ? row.data() : wide.row(r), m.cols);
-      if (half)
-        for (std::size_t c = 0; c < m.cols; ++c) narrow(r, c) = to_bf16(row[c]);
-    }
+    if (half) load_rows(*source_, m.weight, 0, narrow);
+    else load_rows(*source_, m.weight, 0, wide);
     // The copy is all that is read from here on. A transposed expert shares its pages with its neighbours, which read them next.
     if (m.weight.col_stride == 1) give_back();
     if (half) out = linear_weight{matrix_view<const bf16>{narrow}, std::move(owned)};

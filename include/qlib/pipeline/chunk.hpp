@@ -50,7 +50,7 @@ inline std::uint64_t forecast_peak_memory(const quantization_plan& plan, std::si
   for (const chunk& c : cut_into_chunks(plan)) {
     const work_item& item = plan.items[c.item];
     const std::uint64_t source = item.raw ? c.rows : std::uint64_t{c.rows} * item.cols * bits_of(item.type) / 8;
-    const bool copied = !item.raw && (item.source.col_stride != 1 || item.source.block_scale);
+    const bool copied = !item.raw && (item.source.col_stride != 1 || item.source.storage != matrix_storage::plain);
     // A transposed chunk reads through the whole of its tensor.
     const std::uint64_t mapped =
         !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;

@@ -1,6 +1,7 @@
 /// Makes the output bytes of one chunk. Part of run.ipp.
 #pragma once
 #include <qlib/core/buffer.hpp>
+#include <qlib/model/stored_rows.hpp>
 #include <qlib/pipeline/calibration.hpp>
 #include <qlib/pipeline/chunk.hpp>
 #include <qlib/pipeline/compose.hpp>
@@ -81,10 +82,10 @@ class chunk_maker {
     const work_item& item = plan_.items[c.item];
     if (c.rows == 0 || !item.in_source) return;
     const stored_tensor& t = source_.tensors()[item.source.tensor];
-    const std::uint64_t element = item.raw ? 1 : bits_of(t.info.dtype) / 8;
     if (item.raw) return source_.release(t, c.first_row, c.rows);
     if (item.source.col_stride != 1) return;  // a transposed chunk touches pages all over its tensor: other chunks still need them
-    source_.release(t, (item.source.offset + c.first_row * item.source.row_stride) * element, c.rows * item.source.row_stride * element);
+    source_.release(t, stored_bytes(source_, item.source, item.source.offset + c.first_row * item.source.row_stride),
+                    stored_bytes(source_, item.source, c.rows * item.source.row_stride));
   }
 
  private:
@@ -99,7 +100,11 @@ class chunk_maker {
     const stored_tensor& t = source_.tensors()[item.source.tensor];
     const std::byte* base = source_.bytes(t).data();
     const matrix_source& m = item.source;
-    if (m.block_scale) return load_block_fp8<T>(item, c, base);
+    if (m.storage != matrix_storage::plain) {
+      const matrix_view<T> out{reinterpret_cast<T*>(room(loaded_, c.rows * item.cols * sizeof(T))), c.rows, item.cols};
+      load_rows(source_, m, c.first_row, out);
+      return out;
+    }
     const std::byte* first = base + (m.offset + c.first_row * m.row_stride) * sizeof(T);
     if (m.col_stride == 1 && reinterpret_cast<std::uintptr_t>(first) % alignof(T) == 0)
       return {reinterpret_cast<const T*>(first), c.rows, item.cols, m.row_stride};
@@ -110,31 +115,6 @@ class chunk_maker {
       for (std::size_t k = 0; k < item.cols; ++k)
         for (std::size_t r = 0; r < c.rows; ++r)
           std::memcpy(out + r * item.cols + k, first + (k * m.col_stride + r * m.row_stride) * sizeof(T), sizeof(T));
-    }
-    return {out, c.rows, item.cols};
-  }
-
-  /// DeepSeek-V3's storage: e4m3 codes times a scale for each block; the product is rounded to bf16, as the reference converter does.
-  template <Element T>
-  matrix_view<const T> load_block_fp8(const work_item& item, const chunk& c, const std::byte* codes) {
-    T* out = reinterpret_cast<T*>(room(loaded_, c.rows * item.cols * sizeof(T)));
-    if constexpr (std::is_same_v<T, bf16>) {
-      const stored_tensor& s = source_.tensors()[*item.source.block_scale];
-      const std::byte* scales = source_.bytes(s).data();
-      const std::size_t grid_cols = s.info.shape[1];
-      for (std::size_t r = 0; r < c.rows; ++r)
-        for (std::size_t k = 0; k < item.cols; ++k) {
-          const std::size_t at = ((c.first_row + r) / item.source.block_rows) * grid_cols + k / item.source.block_cols;
-          float scale;
-          if (s.info.dtype == dtype::bf16) {
-            bf16 h;
-            std::memcpy(&h, scales + at * 2, 2);
-            scale = to_float(h);
-          } else {
-            std::memcpy(&scale, scales + at * 4, 4);
-          }
-          out[r * item.cols + k] = to_bf16(e4m3_to_float(static_cast<std::uint8_t>(codes[(c.first_row + r) * item.cols + k])) * scale);
-        }
     }
     return {out, c.rows, item.cols};
   }

@@ -97,7 +97,7 @@ class planner {
         unseen_.push_back(layout_.matrices[i].name);
         chosen_[i].reset();
       }
-      if (chosen_[i]) unpacked_.insert(layout_.matrices[i].weight.tensor);
+      if (const matrix_source& w = layout_.matrices[i].weight; chosen_[i] || w.storage != matrix_storage::plain) unpacked_.insert(w.tensor);
     }
   }
 
@@ -315,7 +315,7 @@ class planner {
       if (m.bias && whole_.insert(m.bias->tensor).second) add_raw(m.bias->tensor);
       return;
     }
-    const bool plain = !m.stacked && !m.weight.block_scale && !folded_.matrices.contains(m.name);
+    const bool plain = !m.stacked && m.weight.storage == matrix_storage::plain && !folded_.matrices.contains(m.name);
     if (plain) add_raw(tensor);
     else add_matrix_copy(m.name + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
     plan_.items.back().whole = !plain && whole_rows_.contains(m.name);
