@@ -225,6 +225,7 @@ QLIB_INLINE errors read_simulated_ascend_v1(const weight_folder& folder, inferen
       const std::string tail = std::string{".fa_"} + which + ".scale";
       if (!name.ends_with(tail)) continue;
       attention_arithmetic& a = out.attention[detail::cut_tail(name, tail)];
+      a.computes = true;
       (which == 'q' ? a.query : which == 'k' ? a.key : a.value) = {stored_values(folder, t), {}};
       const stored_tensor* offset = read.optional(detail::cut_tail(name, ".scale") + ".offset");
       if (offset && offset->info.dtype != dtype::i8) a.type = activation_type::e4m3;

@@ -8,6 +8,7 @@
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -15,6 +16,9 @@
 namespace qlib::inline v0 {
 
 namespace detail {
+
+/// Of the operands of attention: queries, keys, values.
+inline constexpr std::array<std::string_view, 3> operand_suffixes{".query", ".key", ".value"};
 
 /// Observes the operands of a plan while a decoder runs.
 class operand_watch final : public forward_hook {
@@ -60,8 +64,17 @@ class operand_watch final : public forward_hook {
   void attention_input(std::size_t layer, const std::string& module, matrix_view<float> q, matrix_view<float> k, matrix_view<float> v,
                        std::span<const std::size_t> rows_of_sample, std::size_t first_sample) override {
     if (beside_) beside_->observe_keys(layer, k);
-    for (const auto& [suffix, x] : {std::pair{".query", q}, {".key", k}, {".value", v}})
-      if (const auto at = index_.find(module + suffix); at != index_.end()) observe(at->second, x, rows_of_sample, first_sample);
+    observe_attention(module, {q, k, v}, rows_of_sample, first_sample);
+  }
+
+  latent_use use_of_latent(const std::string& module) override {
+    const bool asked = std::any_of(operand_suffixes.begin(), operand_suffixes.end(),
+                                   [&](std::string_view suffix) { return index_.contains(module + std::string{suffix}); });
+    return asked ? latent_use::observed : latent_use::expanded;
+  }
+
+  void latent_input(const std::string& module, const latent_operands& in) override {
+    observe_attention(module, {in.query, in.key, in.value}, in.rows_of_sample, in.first_sample);
   }
 
   status ok() override {
@@ -160,6 +173,13 @@ class operand_watch final : public forward_hook {
       if (scores_) watched_[i]->score.observe(backend_, sample);
       std::visit([&](auto& observer) { observer.observe(backend_, sample); }, watched_[i]->observer);
     }
+  }
+
+  void observe_attention(const std::string& module, const std::array<matrix_view<const float>, 3>& operands,
+                         std::span<const std::size_t> rows_of_sample, std::size_t first_sample) {
+    for (std::size_t i = 0; i < operands.size(); ++i)
+      if (const auto at = index_.find(module + std::string{operand_suffixes[i]}); at != index_.end())
+        observe(at->second, operands[i], rows_of_sample, first_sample);
   }
 
   void fail(const std::string& name, matrix_view<const float> x, std::size_t sample) {
@@ -427,7 +447,10 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
   const std::uint64_t hidden = std::uint64_t{tokens} * model.description().hidden_size * sizeof(float);
   std::uint64_t most = 0;
   for (std::size_t l = 0; l < model.layers(); ++l) {
-    const std::uint64_t plain = model.peak_bytes(l, tokens, longest);
+    const bool observed = std::any_of(plan.operands.begin(), plan.operands.end(), [&](const calibrated_operand& o) {
+      return o.name.starts_with(model.description().layers[l].prefix) && o.name.ends_with(detail::operand_suffixes[0]);
+    });
+    const std::uint64_t plain = model.peak_bytes(l, tokens, longest, observed ? latent_use::observed : latent_use::expanded);
     std::uint64_t kept = 0, search = 0;
     for (const planned_suppression& p : plan.suppressions) {
       if (p.layer != l) continue;
