@@ -2,6 +2,7 @@
 #include <qlib/format/simulated_linear.hpp>
 #include <qlib/format/simulated_reader.ipp>
 #include <qlib/io/file.hpp>
+#include <qlib/model/module_name.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -240,7 +241,9 @@ QLIB_INLINE errors read_simulated_ascend_v1(const weight_folder& folder, inferen
     if (read.taken(t) || !files.contains(t.shard)) continue;
     if (name.ends_with(".module.weight") || name.ends_with(".module.bias")) continue;  // a second copy in files of the old saver
     if (name.ends_with(".q_rot") || name.ends_with(".k_rot") || name == "rot.weight") continue;
-    if (name.ends_with("norm.bias") && folder.find(detail::cut_tail(name, "bias") + "weight")) out.norm_bias[detail::cut_tail(name, ".bias")] = &t;
+    // An indexer's LayerNorm has a bias of its own; any other came with asymmetric smoothing.
+    const bool made = name.ends_with("norm.bias") && folder.find(detail::cut_tail(name, "bias") + "weight") && !contains_component(name, "indexer");
+    if (made) out.norm_bias[detail::cut_tail(name, ".bias")] = &t;
     else out.floats[name] = &t;
   }
   return read.take_errors();
