@@ -72,14 +72,17 @@ TEST_CASE("latent attention in absorbed form has the logits of transformers, and
 }
 
 TEST_CASE("the same weights under other latent families' names agree in both forms") {
-  for (const auto& [type, base] : {std::pair{"kimi_k2", "deepseek_v3"}, {"glm4_moe_lite", "deepseek_v3"}, {"deepseek_v32", "glm_moe_dsa"}}) {
-    CAPTURE(type);
+  struct renamed {
+    std::string type, base;
+  };
+  for (const renamed& family : {renamed{"kimi_k2", "deepseek_v3"}, {"glm4_moe_lite", "deepseek_v3"}, {"deepseek_v32", "glm_moe_dsa"}}) {
+    CAPTURE(family.type);
     temporary_folder folder;
-    const std::string from = families_folder() + "/" + base;
+    const std::string from = families_folder() + "/" + family.base;
     nlohmann::json config;
     std::ifstream{from + "/config.json"} >> config;
-    config["model_type"] = type;
-    if (std::string_view{type} == "deepseek_v32") config["scoring_func"] = "sigmoid";
+    config["model_type"] = family.type;
+    if (family.type == "deepseek_v32") config["scoring_func"] = "sigmoid";
     folder.write("config.json", config.dump());
     std::filesystem::copy(from + "/model.safetensors", folder.path("model.safetensors"));
     const opened_model model{folder.path()};
@@ -88,7 +91,7 @@ TEST_CASE("the same weights under other latent families' names agree in both for
     qlib::decoder decoder;
     const qlib::errors found = qlib::decoder::create(model.description, source, {.gemm = {.kind = qlib::gemm_kind::reproducible}}, decoder);
     REQUIRE_MESSAGE(found.empty(), text_of(found));
-    const golden_family ids{base};
+    const golden_family ids{family.base};
     latent_hook expanded{qlib::latent_use::expanded}, absorbed{qlib::latent_use::absorbed};
     CHECK(relative_difference(run_forward(decoder, ids.ids, ids.rows, absorbed).logits, run_forward(decoder, ids.ids, ids.rows, expanded).logits) <=
           1e-5);

@@ -153,17 +153,22 @@ TEST_CASE("fa3_quant of latent attention writes the same bytes for any number of
 // The figures are those of a Python client that computes absorbed attention with the stored scales inside transformers 5.17 (torch 2.14, f32).
 // 2 %: inputs that differ in the last bit round to another code now and then.
 TEST_CASE("quantized latent attention is near its float model, as an independent client says, and further with scales that do not fit") {
-  for (const auto& [name, client] : {std::pair{"deepseek_v2", 0.0017703983293635421},
-                                     {"deepseek_v2_group", 0.027613671068573948},
-                                     {"deepseek_v3", 0.006657332107033978},
-                                     {"glm_moe_dsa", 0.0015048516440130857}}) {
+  struct figure {
+    const char* name;
+    double kl;
+  };
+  for (const figure& client : {figure{"deepseek_v2", 0.0017703983293635421},
+                               {"deepseek_v2_group", 0.027613671068573948},
+                               {"deepseek_v3", 0.006657332107033978},
+                               {"glm_moe_dsa", 0.0015048516440130857}}) {
+    const std::string name = client.name;
     CAPTURE(name);
     const quantizing work{name};
     const auto samples = samples_of(golden_family{name});
     const std::string out = work.folder.path("out");
     REQUIRE(work.run(name, out, fa3).exit_code == 0);
     const double kl = *evaluated(out, model_of(name), samples).kl;
-    CHECK(kl == doctest::Approx(client).epsilon(0.02));
+    CHECK(kl == doctest::Approx(client.kl).epsilon(0.02));
     for (const char* operand : {"q", "k", "v"})
       for (const float factor : {0.1f, 16.0f}) {
         CAPTURE(operand);
@@ -219,6 +224,21 @@ TEST_CASE("layers that a recipe excludes stay float, and linears are quantized b
   const double kl = *evaluated(out, model_of("deepseek_v3"), samples_of(golden_family{"deepseek_v3"})).kl;
   CHECK(kl > 0);
   CHECK(kl < 0.02);
+}
+
+TEST_CASE("kv_b_proj that attention absorbs has quantized weights, but no input that could be quantized") {
+  const quantizing work{"deepseek_v3"};
+  const auto kl_of = [&](const std::string& act, bool attention) {
+    const std::string out = work.folder.path(std::string{act.empty() ? "w8a16" : "w8a8"} + (attention ? "-fa3" : ""));
+    const program_result r = work.run("deepseek_v3", out,
+                                      "apiversion: modelslim_v1\nspec:\n  process:\n" + std::string{attention ? "    - {type: fa3_quant}\n" : ""} +
+                                          "    - {type: linear_quant, include: ['*kv_b_proj'], qconfig: {" + act + int8_weights + "}}\n");
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    return *evaluated(out, model_of("deepseek_v3"), samples_of(golden_family{"deepseek_v3"})).kl;
+  };
+  const std::string tokens = "act: {dtype: int8, scope: per_token, symmetric: true, method: minmax}, ";
+  CHECK(kl_of(tokens, true) == kl_of("", true));
+  CHECK(kl_of(tokens, false) != kl_of("", false));
 }
 
 TEST_CASE("caches of latent attention are refused with a reason and a way out") {
