@@ -97,6 +97,26 @@ TEST_CASE("the recall window is the narrowest, the first of equals, and unites o
   CHECK(!observed(recall_window_observer{{.ratio = 0.5}}, tile::per_tensor(), row({1, not_a_number, 2, 3})).ranges()[0].defined());
 }
 
+TEST_CASE("the recall window of many values is that of all of them in order") {
+  std::mt19937 random{3};
+  for (const std::size_t n : {3, 10, 1000, 1001, 20011})
+    for (const double ratio : {0.3, 0.75, 0.99, 0.9999}) {
+      CAPTURE(n);
+      CAPTURE(ratio);
+      std::vector<float> values(n);
+      for (float& v : values) v = static_cast<float>(static_cast<int>(random() % 4001) - 2000) * static_cast<float>(random() % 50 == 0 ? 7 : 1);
+      std::vector<float> sorted = values;
+      std::sort(sorted.begin(), sorted.end());
+      const auto held = std::max<std::size_t>(1, static_cast<std::size_t>(ratio * static_cast<double>(n)));
+      std::size_t best = 0;
+      for (std::size_t i = 0; i + held <= n; ++i)
+        if (sorted[i + held - 1] - sorted[i] < sorted[best + held - 1] - sorted[best]) best = i;
+      const range got = observed(recall_window_observer{{.ratio = ratio}}, tile::per_tensor(), row(std::move(values))).ranges()[0];
+      CHECK(got.min == sorted[best]);
+      CHECK(got.max == sorted[best + held - 1]);
+    }
+}
+
 TEST_CASE("percentiles equal those of a full sort, for all kinds of large data and any place") {
   const std::size_t rows = 96, cols = 1024;
   std::vector<std::pair<const char*, law::matrix<float>>> kinds;

@@ -93,7 +93,9 @@ QLIB_INLINE result<std::vector<attention_encoding>> ascend_v1_format::encode_att
     return error{.where = s.where, .subject = m.name, .problem = std::move(problem), .remedy = std::move(remedy)};
   };
   const quantization_args& a = s.args;
-  if (m.latent) return refuse("multi-head latent attention has no k_proj and v_proj to store scales of", "exclude it");
+  if (m.latent && s.what == attention_stage::operands::cache)
+    return refuse("vLLM-Ascend's C8 cache is one of k_proj and v_proj, which multi-head latent attention does not have",
+                  "use msModelSlim's fa3_quant for it, or exclude it");
   if (a.type != number::integer || a.num_bits != 8 || a.dynamic) return refuse("AscendV1 stores static int8 here only", "use int8");
   const quant_spec spec{.type = number::integer,
                         .num_bits = 8,

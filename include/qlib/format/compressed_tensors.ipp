@@ -112,6 +112,9 @@ QLIB_INLINE result<std::vector<attention_encoding>> compressed_tensors_format::e
   const quantization_args& a = s.args;
   if (s.what != attention_stage::operands::cache)
     return refuse("compressed-tensors stores no attention operands but the cache", "use --format ascend_v1");
+  if (m.latent)
+    return refuse("multi-head latent attention caches its compressed vector, and k_scale and v_scale are of the expanded keys and values",
+                  "leave it out: vLLM quantizes that cache by an option of its own; or use --format ascend_v1 with fa3_quant");
   if (a.dynamic) return refuse("a dynamic cache has no scales", "leave it out of the recipe: engines quantize the cache by an option of theirs");
   if (!a.symmetric) return refuse("engines read symmetric cache scales only", "set symmetric: true");
   if (a.strategy != strategy::tensor)

@@ -58,11 +58,12 @@ struct attention_encoding {
   std::vector<output_tensor> tensors;  ///< names are whole
 };
 
-/// What a format needs to know of an attention module.
+/// What a format needs to know of an attention module. Latent attention is described in absorbed form: one head of keys and values, as wide as
+/// its compressed vector, and queries of that width.
 struct attention_module {
   std::string name;  ///< "model.layers.0.self_attn"
   std::size_t heads = 0, kv_heads = 0, head_dim = 0, value_dim = 0;
-  bool latent = false;  ///< multi-head latent attention: there is no k_proj
+  bool latent = false;  ///< multi-head latent attention: there is no k_proj, and keys and values are one cached vector
 };
 
 /// Everything that a format's documents are made from.

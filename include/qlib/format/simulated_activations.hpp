@@ -13,7 +13,8 @@
 namespace qlib::inline v0 {
 
 /// Replaces the input of each quantized linear by its quantized and dequantized form, and keys, values and queries by theirs. Every row
-/// by itself, so that neither chunks nor threads matter.
+/// by itself, so that neither chunks nor threads matter. Latent attention whose operands have scales (FAQuant) is computed in absorbed form, as
+/// its engine decodes: its rotary channels stay float.
 ///
 /// Norms with a bias (asymmetric smoothing) are computed here too: the bias is added to what the readers of the norm see.
 class simulated_activations final : public forward_hook {
@@ -28,6 +29,8 @@ class simulated_activations final : public forward_hook {
   matrix_view<const float> input(const linear_input& in, std::size_t i) override;
   void attention_input(std::size_t layer, const std::string& attention_module, matrix_view<float> q, matrix_view<float> k, matrix_view<float> v,
                        std::span<const std::size_t> rows_of_sample, std::size_t first_sample) override;
+  latent_use use_of_latent(const std::string& attention_module) override;
+  void latent_input(const std::string& attention_module, const latent_operands& operands) override;
   status ok() override;
 
  private:

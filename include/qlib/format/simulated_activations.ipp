@@ -100,8 +100,11 @@ QLIB_INLINE errors simulated_activations::create(const weight_folder& folder, co
                        .remedy = "give the config.json that belongs to these weights"});
       continue;
     }
-    if (!model.attention.latent) {
+    if (!model.attention.latent || a.computes) {
       out.attention_[name] = &a;
+      // Absorbed into queries and outputs, kv_b_proj reads no input of its own that could be quantized.
+      if (const auto absorbed = out.inputs_.find(name + ".kv_b_proj"); model.attention.latent && absorbed != out.inputs_.end())
+        absorbed->second.type = activation_type::floating;
       continue;
     }
     // Latent attention caches the compressed vector, which kv_b_proj reads.
@@ -162,6 +165,17 @@ QLIB_INLINE void simulated_activations::attention_input(std::size_t, const std::
   quantize(at->second->query, *at->second, attention_module, q);
   quantize(at->second->key, *at->second, attention_module, k);
   quantize(at->second->value, *at->second, attention_module, v);
+}
+
+QLIB_INLINE latent_use simulated_activations::use_of_latent(const std::string& attention_module) {
+  return attention_.contains(attention_module) ? latent_use::absorbed : latent_use::expanded;
+}
+
+QLIB_INLINE void simulated_activations::latent_input(const std::string& attention_module, const latent_operands& operands) {
+  const attention_arithmetic& a = *attention_.at(attention_module);
+  quantize(a.query, a, attention_module, operands.query);
+  quantize(a.key, a, attention_module, operands.key);
+  quantize(a.value, a, attention_module, operands.value);
 }
 
 QLIB_INLINE status simulated_activations::ok() {

@@ -2,6 +2,7 @@
 #include <qlib/format/simulated_linear.hpp>
 #include <qlib/format/simulated_reader.ipp>
 #include <qlib/io/file.hpp>
+#include <qlib/model/module_name.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -225,6 +226,7 @@ QLIB_INLINE errors read_simulated_ascend_v1(const weight_folder& folder, inferen
       const std::string tail = std::string{".fa_"} + which + ".scale";
       if (!name.ends_with(tail)) continue;
       attention_arithmetic& a = out.attention[detail::cut_tail(name, tail)];
+      a.computes = true;
       (which == 'q' ? a.query : which == 'k' ? a.key : a.value) = {stored_values(folder, t), {}};
       const stored_tensor* offset = read.optional(detail::cut_tail(name, ".scale") + ".offset");
       if (offset && offset->info.dtype != dtype::i8) a.type = activation_type::e4m3;
@@ -239,7 +241,9 @@ QLIB_INLINE errors read_simulated_ascend_v1(const weight_folder& folder, inferen
     if (read.taken(t) || !files.contains(t.shard)) continue;
     if (name.ends_with(".module.weight") || name.ends_with(".module.bias")) continue;  // a second copy in files of the old saver
     if (name.ends_with(".q_rot") || name.ends_with(".k_rot") || name == "rot.weight") continue;
-    if (name.ends_with("norm.bias") && folder.find(detail::cut_tail(name, "bias") + "weight")) out.norm_bias[detail::cut_tail(name, ".bias")] = &t;
+    // An indexer's LayerNorm has a bias of its own; any other came with asymmetric smoothing.
+    const bool made = name.ends_with("norm.bias") && folder.find(detail::cut_tail(name, "bias") + "weight") && !contains_component(name, "indexer");
+    if (made) out.norm_bias[detail::cut_tail(name, ".bias")] = &t;
     else out.floats[name] = &t;
   }
   return read.take_errors();

@@ -36,6 +36,7 @@ struct cached_scales {
 struct attention_arithmetic {
   activation_type type = activation_type::integer;
   int num_bits = 8;
+  bool computes = false;  ///< attention computes on the codes (FAQuant): of latent attention they are the absorbed operands'
   cached_scales query, key, value;
 };
 

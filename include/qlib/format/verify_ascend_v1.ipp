@@ -2,6 +2,7 @@
 #include <qlib/format/ascend_schemes.hpp>
 #include <qlib/format/verify_ascend_v1.hpp>
 #include <qlib/io/file.hpp>
+#include <qlib/model/description.hpp>
 #include <qlib/model/module_name.hpp>
 
 #include <nlohmann/json.hpp>
@@ -201,6 +202,31 @@ inline void verify_model_types(findings& f, const ascend_description& d, const s
   }
 }
 
+/// Scales [heads, 1] with offsets of their shape. Queries have one a head; keys and values one a key head, and one for the compressed vector of
+/// latent attention. A model that is not known keeps the number of heads it has.
+inline void verify_fa_scales(findings& f, const ascend_description& d) {
+  const weight_folder& folder = f.folder();
+  model_description model;
+  const bool known = read_model_description(folder.config_text(), "config.json", model).empty() && model.attention.heads > 0;
+  const std::uint64_t heads = model.attention.heads, key_heads = model.attention.latent ? 1 : model.attention.kv_heads;
+  std::set<std::string> modules;
+  for (const stored_tensor& t : folder.tensors()) {
+    const std::string& name = t.info.name;
+    const std::size_t at = name.rfind(".fa_");
+    if (at == std::string::npos || !name.ends_with(".scale")) continue;
+    const std::string attention = name.substr(0, at), which = name.substr(at, 5);
+    modules.insert(attention);
+    const std::vector<std::uint64_t> shape = known ? std::vector<std::uint64_t>{which == ".fa_q" ? heads : key_heads, 1} : t.info.shape;
+    f.check_scale(f.need(name, float_dtypes, shape));
+    f.check_zero(f.need(attention + which + ".offset", {dtype::i8, dtype::f32}, shape), "AV1-value", "FA quantization is symmetric");
+  }
+  for (const std::string& m : modules)
+    if (const auto type = d.entries.find(m + ".quant_type"); type != d.entries.end() && type->second == "INT8")
+      for (const char* operand : {".fa_q", ".fa_k", ".fa_v"})
+        if (!folder.find(m + operand + ".scale"))
+          f.add({}, m + operand + ".scale", "AV1-missing", "is not stored, but quant_type INT8 is of queries, keys and values");
+}
+
 /// R8, R11, R12: what is not a linear.
 inline void verify_attention_and_norms(findings& f, const ascend_description& d) {
   const weight_folder& folder = f.folder();
@@ -228,8 +254,6 @@ inline void verify_attention_and_norms(findings& f, const ascend_description& d)
     }
     if (name.find(".fa_") != std::string::npos && name.ends_with(".scale")) {
       attention = true;
-      f.check_scale(f.need(name, float_dtypes, t.info.shape));
-      f.check_zero(folder.find(name.substr(0, name.size() - 5) + "offset"), "AV1-value", "FA quantization is symmetric");
     }
     if (name.ends_with("norm.bias")) {
       const stored_tensor* weight = folder.find(name.substr(0, name.size() - 4) + "weight");
@@ -239,6 +263,7 @@ inline void verify_attention_and_norms(findings& f, const ascend_description& d)
     if (name.ends_with(".heads_rotation") || name.ends_with(".kronecker_rotation_m"))
       f.refused_by(engine::vllm_ascend, folder.file_of(t), name, "AV1-support", "online rotations are unknown");
   }
+  if (attention) verify_fa_scales(f, d);
   if (cache)
     for (const char* name : {"kv_cache_type", "kv_quant_type"})
       if (key(name) != "C8")

@@ -35,6 +35,12 @@ class attention_block {
   status project(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x);
   status project_fused(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x);
   status project_latent(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x);
+  status absorb_weights(const layer_context& context);
+  status keep_latent(const layer_context& context, const sample_chunk& chunk);
+  status show_latent(const layer_context& context, const sample_chunk& chunk);
+  status attend_latent(const layer_context& context, const sample_chunk& chunk);
+  attention_rule rule_of(const layer_context& context) const;
+  static std::string module_of(const layer_context& context);
   void split_gate(const layer_context& context);
   void norm_heads(const layer_context& context);
   void encode_positions(const layer_context& context, const sample_chunk& chunk);
@@ -45,10 +51,15 @@ class attention_block {
   rope_table table_;
   std::size_t table_length_ = 0;
   activations q_, k_, v_, gate_, mixed_, scratch_, compressed_;
+
+  // Absorbed latent attention: the key rows of kv_b_proj of all heads, transposed: [heads * kv_rank, nope_dim]; operands as in latent_operands.
+  latent_use latent_ = latent_use::expanded;
+  activations key_weights_, absorbed_, cached_keys_, cached_values_, joined_;
 };
 
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)
 #include <qlib/model/attention.ipp>
+#include <qlib/model/latent_attention.ipp>
 #endif

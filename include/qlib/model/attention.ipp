@@ -126,7 +126,9 @@ QLIB_INLINE status attention_block::load(const layer_context& context) {
     if (status s = read_constants(context.source, context.name(a.sinks), 0, sinks_); !s) return s;
   for (linear_group* group : {&inputs_, &second_, &third_, &output_})
     if (status s = group->load(context.source); !s) return s;
-  return {};
+  if (!a.latent) return {};
+  latent_ = context.hook.use_of_latent(module_of(context));
+  return latent_ == latent_use::expanded ? status{} : absorb_weights(context);
 }
 
 QLIB_INLINE status attention_block::project(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x) {
@@ -191,15 +193,16 @@ QLIB_INLINE status attention_block::project_latent(const layer_context& context,
     return s;
   }
   if (status s = inputs_.apply(context, x, chunk, 1, scratch_); !s) return s;
-  for (std::size_t i = 2; i < inputs_.size(); ++i) inputs_.show(context, x, chunk, i);
+  for (std::size_t i = 2; i < inputs_.size(); ++i) (void)inputs_.show(context, x, chunk, i);
   if (l.query_rank) {
     rms_norm_runs(compressed_.view(), l.query_rank, query_rank_gain_, l.eps);
     if (status s = second_.apply(context, compressed_.view(), chunk, 0, q_); !s) return s;
-    if (l.indexer) second_.show(context, compressed_.view(), chunk, 1);
+    if (l.indexer) (void)second_.show(context, compressed_.view(), chunk, 1);
   }
   // The compressed keys and values, then the rotated channels that all heads share.
   if (status s = compressed_.reshape(x.rows(), l.kv_rank); !s) return s;
   for (std::size_t r = 0; r < x.rows(); ++r) rms_norm(scratch_.row(r), kv_rank_gain_, l.eps, compressed_.row(r), l.kv_rank);
+  if (latent_ == latent_use::absorbed) return keep_latent(context, chunk);
   if (status s = third_.apply(context, compressed_.view(), chunk, 0, mixed_); !s) return s;
   if (status s = k_.reshape(x.rows(), a.heads * a.head_dim); !s) return s;
   if (status s = v_.reshape(x.rows(), a.heads * a.value_dim); !s) return s;
@@ -254,6 +257,24 @@ QLIB_INLINE void attention_block::encode_positions(const layer_context& context,
   }
 }
 
+QLIB_INLINE std::string attention_block::module_of(const layer_context& context) {
+  const std::string output = context.name(context.model.attention.output);
+  return output.substr(0, output.rfind('.'));
+}
+
+QLIB_INLINE attention_rule attention_block::rule_of(const layer_context& context) const {
+  const attention_description& a = context.model.attention;
+  return {.heads = a.heads,
+          .kv_heads = a.kv_heads,
+          .head_dim = a.head_dim,
+          .value_dim = a.value_dim,
+          .scale = a.scale,
+          .softcap = a.softcap,
+          .window = context.layer.window,
+          .chunk = context.layer.chunk,
+          .sinks = sinks_};
+}
+
 QLIB_INLINE status attention_block::run(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x, matrix_view<float> out) {
   const attention_description& a = context.model.attention;
   if (status s = project(context, chunk, x); !s) return s;
@@ -262,19 +283,16 @@ QLIB_INLINE status attention_block::run(const layer_context& context, const samp
   encode_positions(context, chunk);
   // Llama 4 norms only what it rotated.
   if (normed && a.norm_after_rope && (context.layer.rope || a.norm == query_key_norm::per_head)) norm_heads(context);
-  const std::string output = context.name(a.output);
-  context.hook.attention_input(context.index, output.substr(0, output.rfind('.')), q_.view(), k_.view(), v_.view(), chunk.starts, chunk.first_sample);
-  const attention_rule rule{.heads = a.heads,
-                            .kv_heads = a.kv_heads,
-                            .head_dim = a.head_dim,
-                            .value_dim = a.value_dim,
-                            .scale = a.scale,
-                            .softcap = a.softcap,
-                            .window = context.layer.window,
-                            .chunk = context.layer.chunk,
-                            .sinks = sinks_};
+  if (latent_ != latent_use::expanded) {
+    if (status s = show_latent(context, chunk); !s) return s;
+  } else {
+    context.hook.attention_input(context.index, module_of(context), q_.view(), k_.view(), v_.view(), chunk.starts, chunk.first_sample);
+  }
   if (status s = mixed_.reshape(x.rows(), a.heads * a.value_dim); !s) return s;
-  if (status s = attend(context, rule, q_.view(), k_.view(), v_.view(), chunk.starts, mixed_.view()); !s) return s;
+  if (status s = latent_ == latent_use::absorbed ? attend_latent(context, chunk)
+                                                 : attend(context, rule_of(context), q_.view(), k_.view(), v_.view(), chunk.starts, mixed_.view());
+      !s)
+    return s;
   if (a.output_gate)
     for_rows(x.rows(), context.threads, [&](std::size_t first, std::size_t count) {
       for (std::size_t r = first; r < first + count; ++r)

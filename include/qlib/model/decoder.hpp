@@ -47,8 +47,8 @@ class decoder {
   /// Final norm, head, softcap. hidden: any rows; out: [rows, vocabulary].
   status logits(matrix_view<const float> hidden, matrix_view<float> out, forward_hook& hook) const;
 
-  /// Most bytes that run_layer takes beside `hidden`: resident weights and activations.
-  std::uint64_t peak_bytes(std::size_t layer, std::size_t tokens, std::size_t longest_sample) const;
+  /// Most bytes that run_layer takes beside `hidden`: resident weights and activations. `use`: what the hook asks of latent attention.
+  std::uint64_t peak_bytes(std::size_t layer, std::size_t tokens, std::size_t longest_sample, latent_use use = latent_use::expanded) const;
 
   /// Floating-point operations of run_layer; experts count as routing.top_k of them a token.
   double flops(std::size_t layer, std::span<const std::size_t> rows_of_sample) const;

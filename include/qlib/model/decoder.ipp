@@ -164,13 +164,17 @@ QLIB_INLINE status decoder::logits(matrix_view<const float> hidden, matrix_view<
   return hook.ok();
 }
 
-QLIB_INLINE std::uint64_t decoder::peak_bytes(std::size_t layer, std::size_t tokens, std::size_t longest_sample) const {
+QLIB_INLINE std::uint64_t decoder::peak_bytes(std::size_t layer, std::size_t tokens, std::size_t longest_sample, latent_use use) const {
   const layer_description& l = model_.layers[layer];
   const layer_sizes sizes = sizes_of_layer(model_, layer, *source_);
   const std::uint64_t rows = std::max<std::uint64_t>(std::min<std::uint64_t>(tokens, options_.chunk_tokens), longest_sample);
   const std::uint64_t keys = l.window && l.window < longest_sample ? std::min<std::uint64_t>(longest_sample, l.window + 256) : longest_sample;
   std::uint64_t activation = rows * sizes.activation_columns;
   if (!l.delta_net) activation += options_.threads * std::min<std::uint64_t>(256, longest_sample) * keys;
+  if (const attention_description& a = model_.attention; a.latent && use != latent_use::expanded) {
+    activation += a.heads * a.latent->kv_rank * (rows + a.latent->nope_dim);  // absorbed queries, and the weights that make them
+    if (use == latent_use::absorbed) activation += rows * (a.heads + 4) * (a.latent->kv_rank + a.head_dim);
+  }
   std::uint64_t routed = 0;
   if (l.experts) routed = std::uint64_t{tokens} * (model_.hidden_size + 2 * model_.experts.routing.top_k);
   return std::max(sizes.resident_bytes, sizes.expert_bytes) + (activation + routed) * sizeof(float);

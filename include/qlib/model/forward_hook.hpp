@@ -17,6 +17,22 @@ struct linear_input {
   std::size_t first_sample = 0;                 ///< the sample that rows_of_sample[0] belongs to
 };
 
+/// What a hook asks of latent attention.
+enum class latent_use {
+  expanded,  ///< nothing: attention computes on the heads of kv_b_proj, which attention_input shows
+  observed,  ///< attention computes on them, but latent_input shows the absorbed operands: heads * nope_dim * kv_rank more products a token
+  absorbed,  ///< attention computes on what latent_input leaves in them, as engines decode
+};
+
+/// The operands of latent attention in absorbed form. Rotary channels are beside them and are not shown.
+struct latent_operands {
+  matrix_view<float> query;  ///< [tokens, heads * kv_rank]: each head's query, times the key rows of kv_b_proj
+  matrix_view<float> key;    ///< [tokens, kv_rank]: the normalized compressed vector that engines cache, as scores see it
+  matrix_view<float> value;  ///< [tokens, kv_rank]: the same as probabilities see it
+  std::span<const std::size_t> rows_of_sample;
+  std::size_t first_sample = 0;
+};
+
 /// Is called by the decoder, from one thread, in order of samples within each group of linears.
 class forward_hook {
  public:
@@ -30,12 +46,21 @@ class forward_hook {
   }
 
   /// Queries, keys and values of a layer before attention reads them, after their norms and RoPE: [tokens, heads * head_dim], to be
-  /// changed in place. Latent attention gives its expanded heads, with kv heads = heads and keys [nope | rope]; its compressed cache
-  /// is the input of kv_b_proj.
+  /// changed in place. Latent attention gives its expanded heads, with kv heads = heads and keys [nope | rope], unless use_of_latent asks
+  /// for something else; its compressed cache is the input of kv_b_proj.
   virtual void attention_input(std::size_t layer, const std::string& attention_module, matrix_view<float> q, matrix_view<float> k,
                                matrix_view<float> v, std::span<const std::size_t> rows_of_sample, std::size_t first_sample) {
     (void)layer, (void)attention_module, (void)q, (void)k, (void)v, (void)rows_of_sample, (void)first_sample;
   }
+
+  /// Asked once a layer of latent attention, before it runs.
+  virtual latent_use use_of_latent(const std::string& attention_module) {
+    (void)attention_module;
+    return latent_use::expanded;
+  }
+
+  /// Instead of attention_input, where use_of_latent asked for it. `operands` may be changed for latent_use::absorbed, and only then.
+  virtual void latent_input(const std::string& attention_module, const latent_operands& operands) { (void)attention_module, (void)operands; }
 
   /// Asked after each layer: an error stops the run.
   virtual status ok() { return {}; }

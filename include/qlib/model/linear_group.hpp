@@ -58,8 +58,8 @@ class linear_group {
   /// Makes room in `y` first.
   status apply(const layer_context& context, matrix_view<const float> x, const sample_chunk& chunk, std::size_t i, activations& y) const;
 
-  /// Gives x to the hook for a linear whose product nobody needs.
-  void show(const layer_context& context, matrix_view<const float> x, const sample_chunk& chunk, std::size_t i) const;
+  /// Gives x to the hook for a linear whose product nobody needs, and returns what the hook makes of it.
+  matrix_view<const float> show(const layer_context& context, matrix_view<const float> x, const sample_chunk& chunk, std::size_t i) const;
 
  private:
   std::vector<std::string> modules_;

@@ -66,9 +66,10 @@ QLIB_INLINE status linear_group::apply(const layer_context& context, matrix_view
   return apply(context, x, chunk.starts, chunk.first_sample, i, y.view());
 }
 
-QLIB_INLINE void linear_group::show(const layer_context& context, matrix_view<const float> x, const sample_chunk& chunk, std::size_t i) const {
+QLIB_INLINE matrix_view<const float> linear_group::show(const layer_context& context, matrix_view<const float> x, const sample_chunk& chunk,
+                                                        std::size_t i) const {
   const linear_input in{modules_, x, chunk.starts, chunk.first_sample};
-  (void)context.hook.input(in, i);
+  return context.hook.input(in, i);
 }
 
 }  // namespace qlib::inline v0

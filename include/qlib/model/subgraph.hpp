@@ -45,6 +45,7 @@ struct subgraph {
   std::vector<std::string> targets;  ///< linears whose columns are multiplied
   row_runs channels;                 ///< which rows of the source; of a norm, all its gains
   bool one_plus = false;             ///< the stored gain is g - 1
+  bool latent = false;               ///< source or target is kv_b_proj of latent attention, whose operands are in absorbed form
   /// Grouped-query attention: consecutive blocks of `repeat_width` target columns are read from one channel block `repeats` times.
   /// Target column c belongs to channel c / (repeat_width * repeats) * repeat_width + c % repeat_width.
   std::size_t repeats = 1, repeat_width = 1;

@@ -96,10 +96,12 @@ inline void attention_subgraphs(const model_description& model, const layer_desc
       list.norm("self_attn.q_a_layernorm", l.query_rank, q, false);
     }
     list.norm("self_attn.kv_a_layernorm", l.kv_rank, {"self_attn.kv_b_proj"}, false);
+    list.out.back().latent = true;
     list.out.push_back({.kind = subgraph_kind::ov,
                         .source = list.full("self_attn.kv_b_proj"),
                         .targets = {list.full(a.output)},
-                        .channels = {l.nope_dim, a.value_dim, a.heads, l.nope_dim + a.value_dim}});
+                        .channels = {l.nope_dim, a.value_dim, a.heads, l.nope_dim + a.value_dim},
+                        .latent = true});
     return;
   }
   const std::size_t d = a.head_dim, group = a.heads / a.kv_heads;

@@ -6,6 +6,7 @@
 #include <qlib/pipeline/rotate.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 
@@ -201,8 +202,15 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
   const std::uint64_t hidden = std::uint64_t{tokens} * model.description().hidden_size * sizeof(float);
   std::uint64_t most = 0;
   for (std::size_t l = 0; l < model.layers(); ++l) {
-    const std::uint64_t plain = model.peak_bytes(l, tokens, longest);
-    std::uint64_t kept = 0, search = 0;
+    bool observed = false;
+    std::uint64_t widest = 0;  // of the operands, which are copied a sample at a time behind a sub-graph
+    for (const calibrated_operand& o : plan.operands)
+      if (o.name.starts_with(model.description().layers[l].prefix)) {
+        observed |= o.name.ends_with(detail::operand_suffixes[0]);
+        widest = std::max<std::uint64_t>(widest, o.channels);
+      }
+    const std::uint64_t plain = model.peak_bytes(l, tokens, longest, observed ? latent_use::observed : latent_use::expanded);
+    std::uint64_t kept = 0, search = 0, changed = widest * longest * sizeof(float);
     for (const planned_suppression& p : plan.suppressions) {
       if (p.layer != l) continue;
       const auto shape = model.source().shape(p.graph.targets.front() + ".weight");
@@ -220,7 +228,7 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
           std::max(search, held + 2 * held / std::max<std::size_t>(1, p.graph.targets.size()) + 2 * outputs + 3 * rows * columns * sizeof(float));
     }
     // A second run of the layer keeps the hidden states before it apart.
-    most = std::max(most, kept + std::max(search, plain) + (kept > 0 ? hidden : 0));
+    most = std::max(most, kept + std::max(search, plain) + (kept > 0 ? hidden + changed : 0));
   }
   return most + hidden;
 }

@@ -9,11 +9,15 @@
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
 
 namespace qlib::inline v0::detail {
+
+/// Of the operands of attention: queries, keys, values.
+inline constexpr std::array<std::string_view, 3> operand_suffixes{".query", ".key", ".value"};
 
 /// Observes the operands of a plan while a decoder runs.
 class operand_watch final : public forward_hook {
@@ -59,8 +63,17 @@ class operand_watch final : public forward_hook {
   void attention_input(std::size_t layer, const std::string& module, matrix_view<float> q, matrix_view<float> k, matrix_view<float> v,
                        std::span<const std::size_t> rows_of_sample, std::size_t first_sample) override {
     if (beside_) beside_->observe_keys(layer, k);
-    for (const auto& [suffix, x] : {std::pair{".query", q}, {".key", k}, {".value", v}})
-      if (const auto at = index_.find(module + suffix); at != index_.end()) observe(at->second, x, rows_of_sample, first_sample);
+    observe_attention(module, {q, k, v}, rows_of_sample, first_sample);
+  }
+
+  latent_use use_of_latent(const std::string& module) override {
+    const bool asked = std::any_of(operand_suffixes.begin(), operand_suffixes.end(),
+                                   [&](std::string_view suffix) { return index_.contains(module + std::string{suffix}); });
+    return asked ? latent_use::observed : latent_use::expanded;
+  }
+
+  void latent_input(const std::string& module, const latent_operands& in) override {
+    observe_attention(module, {in.query, in.key, in.value}, in.rows_of_sample, in.first_sample);
   }
 
   status ok() override {
@@ -159,6 +172,13 @@ class operand_watch final : public forward_hook {
       if (scores_) watched_[i]->score.observe(backend_, sample);
       std::visit([&](auto& observer) { observer.observe(backend_, sample); }, watched_[i]->observer);
     }
+  }
+
+  void observe_attention(const std::string& module, const std::array<matrix_view<const float>, 3>& operands,
+                         std::span<const std::size_t> rows_of_sample, std::size_t first_sample) {
+    for (std::size_t i = 0; i < operands.size(); ++i)
+      if (const auto at = index_.find(module + std::string{operand_suffixes[i]}); at != index_.end())
+        observe(at->second, operands[i], rows_of_sample, first_sample);
   }
 
   void fail(const std::string& name, matrix_view<const float> x, std::size_t sample) {

@@ -152,12 +152,12 @@ class planner {
       for (std::size_t i = 0; i < attention_stages_.size(); ++i) {
         const auto hit = attention_stages_[i].targets.find(module, "Attention");
         if (!hit || !*hit || attention_stages_[i].ignore.matches(module, "Attention")) continue;
-        const attention_module described{
-            module, m.attention.heads, m.attention.kv_heads, m.attention.head_dim, m.attention.value_dim, m.attention.latent.has_value()};
+        attention_module described{module, m.attention.heads, m.attention.kv_heads, m.attention.head_dim, m.attention.value_dim};
+        if (const auto& latent = m.attention.latent) described = {module, m.attention.heads, 1, latent->kv_rank, latent->kv_rank, true};
         auto encoded = std::visit(
             [&](const auto& f) { return f.encode_attention(described, recipe_.attention[i], layout_.run_dtype, options_.follow); }, options_.format);
         if (!encoded) found_.push_back(std::move(encoded).error());
-        else attention_.push_back({module, i, *std::move(encoded)});
+        else attention_.push_back({std::move(described), i, *std::move(encoded)});
         break;
       }
     }
@@ -284,7 +284,8 @@ class planner {
       for (; other != layout_.others.end() && (m.kind == module_class::head || natural_less(name_of_tensor(*other), m.name)); ++other)
         add_raw(*other);
       // Scales of attention stand behind its matrices.
-      for (; attention != attention_.end() && !m.name.starts_with(attention->module + ".") && natural_less(attention->module, m.name); ++attention)
+      for (; attention != attention_.end() && !m.name.starts_with(attention->module.name + ".") && natural_less(attention->module.name, m.name);
+           ++attention)
         add_attention(*attention);
       if (chosen_[i]) add_quantized(m, *chosen_[i]);
       else add_float(m);
@@ -372,26 +373,26 @@ class planner {
   }
 
   struct chosen_attention {
-    std::string module;
+    attention_module module;
     std::size_t stage;
     std::vector<attention_encoding> operands;
   };
 
   void add_attention(const chosen_attention& a) {
-    const attention_description& about = model_->attention;
+    const attention_module& about = a.module;
     for (const attention_encoding& e : a.operands) {
       work_item item;
-      item.name = a.module + "." + e.operand;
+      item.name = about.name + "." + e.operand;
       item.operand = plan_.operands.size();
       const std::size_t channels = e.operand == "query" ? about.heads * about.head_dim
                                    : e.operand == "key" ? about.kv_heads * about.head_dim
                                                         : about.kv_heads * about.value_dim;
       const attention_stage& s = recipe_.attention[a.stage];
       plan_.operands.push_back({item.name, e.spec, channels, e.operand == "value" ? s.value_observer : s.observer});
-      for (const output_tensor& t : e.tensors) add_slot(item, t, e.quant_type, a.module);
+      for (const output_tensor& t : e.tensors) add_slot(item, t, e.quant_type, about.name);
       plan_.items.push_back(std::move(item));
     }
-    if (!a.operands.empty()) about_.attentions.push_back({a.module, a.operands.front().quant_type, a.stage});
+    if (!a.operands.empty()) about_.attentions.push_back({about.name, a.operands.front().quant_type, a.stage});
   }
 
   /// A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.

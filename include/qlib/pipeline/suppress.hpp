@@ -49,6 +49,7 @@ class suppression_pass {
   void limit(const planned_suppression& p, transform& t, const channel_statistics::divided& x, suppression_report& report) const;
   status round_to_source(const planned_suppression& p, transform& t, suppression_report& report);
   status apply(const planned_suppression& p, const transform& t);
+  void change_latent(const std::string& module, const transform& t);
   status solve_keys(const planned_suppression& p, suppression_report& report);
 
   const quantization_plan& plan_;

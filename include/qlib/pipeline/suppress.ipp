@@ -252,8 +252,9 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
       folds_.vectors[name] = std::move(bias);
     }
     folds_.matrices[g.source].push_back(std::move(rows));
-    if (g.kind == subgraph_kind::ov) changes_[detail::value_operand(g)].push_back(t);
+    if (g.kind == subgraph_kind::ov && !g.latent) changes_[detail::value_operand(g)].push_back(t);
   }
+  if (g.kind == subgraph_kind::norm_linear && g.latent) change_latent(g.targets.front(), t);
   const std::vector<float> scale = map.expand(t.scale), shift = map.expand(t.shift);
   for (const std::string& module : g.targets) {
     if (!shift.empty()) {
@@ -268,6 +269,19 @@ QLIB_INLINE status suppression_pass::apply(const planned_suppression& p, const t
     changes_[module].push_back({scale, shift});
   }
   return {};
+}
+
+/// The norm's output is cached; the columns of kv_b_proj that absorbed queries are made of are multiplied instead.
+QLIB_INLINE void suppression_pass::change_latent(const std::string& module, const transform& t) {
+  const std::string attention = module.substr(0, module.rfind('.'));
+  changes_[attention + ".key"].push_back(t);
+  changes_[attention + ".value"].push_back(t);
+  for (const calibrated_operand& o : plan_.operands)
+    if (o.name == attention + ".query" && !t.scale.empty()) {
+      transform of_queries;
+      for (std::size_t c = 0; c < o.channels; ++c) of_queries.scale.push_back(1.0f / t.scale[c % t.scale.size()]);
+      changes_[o.name].push_back(std::move(of_queries));
+    }
 }
 
 QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
