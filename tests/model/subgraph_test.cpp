@@ -1,5 +1,6 @@
 #include "golden_family.hpp"
 
+#include <qlib/model/parameter_check.hpp>
 #include <qlib/model/subgraph.hpp>
 
 #include <map>
@@ -26,6 +27,8 @@ class rescaled_parameters final : public qlib::parameter_source {
     if (qlib::status s = base_.read(name, out, first_row); !s) return s;
     if (graph_.kind == qlib::subgraph_kind::norm_linear && name == graph_.source + ".weight")
       for (std::size_t c = 0; c < out.cols(); ++c) out(0, c) = graph_.one_plus ? (1 + out(0, c)) / scale(c) - 1 : out(0, c) / scale(c);
+    if (graph_.kind == qlib::subgraph_kind::norm_linear && name == graph_.source + ".bias")
+      for (std::size_t c = 0; c < out.cols(); ++c) out(0, c) /= scale(c);
     return {};
   }
 
@@ -68,7 +71,8 @@ TEST_CASE("rescaling any sub-graph of any family leaves the logits as they are")
     const qlib::checkpoint_parameters source{family.model.source, family.model.layout};
     qlib::forward_hook hook;
     const forward_result plain = family.run(source, hook);
-    const qlib::model_description& model = family.model.description;
+    qlib::model_description model = family.model.description;
+    qlib::adopt_names(source, model);
     for (std::size_t l = 0; l < model.layers.size(); ++l) {
       std::size_t experts_seen = 0;
       for (const qlib::subgraph& graph : qlib::subgraphs(model, l, source)) {
