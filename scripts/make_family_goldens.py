@@ -24,7 +24,7 @@ import transformers.utils.logging
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 BASE = dict(hidden_size=32, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=48,
-            max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+            max_position_embeddings=64, dtype="bfloat16", bos_token_id=1, eos_token_id=2, pad_token_id=0)
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32.0, "beta_slow": 1.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 16, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 GRANITE = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.21, logits_scaling=2.5, rms_norm_eps=1e-5,
@@ -32,10 +32,11 @@ GRANITE = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_mult
 EXPERTS = dict(num_experts_per_tok=2, intermediate_size=16, moe_intermediate_size=8)
 SHARED = dict(n_shared_experts=1, n_routed_experts=4, routed_scaling_factor=1.7, n_group=2, topk_group=1, norm_topk_prob=True)
 MLA = dict(q_lora_rank=12, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
-NO_KV = dict(num_key_value_heads=None)  # the key is left out
 
 # name: config over BASE; a value of None is written as null, "-" leaves the key out; "_class" is for models with other towers.
 FAMILIES = {
+    "afmoe": dict(model_type="afmoe", head_dim=8, num_experts=4, num_shared_experts=1, **EXPERTS, num_dense_layers=1, route_scale=1.4,
+                  sliding_window=5, global_attn_every_n_layers=2, mup_enabled=True),
     "apertus": dict(model_type="apertus", rope_theta=20000.0, rope_scaling=LLAMA3, rms_norm_eps=1e-4, head_dim=8),
     "arcee": dict(model_type="arcee", attention_bias=True, mlp_bias=True, rms_norm_eps=1e-4, rope_theta=3000.0, rope_scaling=YARN),
     "cohere": dict(model_type="cohere", use_qk_norm=True, logit_scale=0.3, layer_norm_eps=1e-3, rope_theta=2000.0, attention_bias=True),
@@ -63,7 +64,11 @@ FAMILIES = {
                       rope_theta=2000.0, partial_rotary_factor=0.5, mrope_section=[1, 1, 0]),
     "gpt_neox": dict(model_type="gpt_neox", rotary_pct=0.5, rotary_emb_base=3000, layer_norm_eps=1e-4, num_key_value_heads="-"),
     "gpt_neox_serial": dict(model_type="gpt_neox", rotary_pct=1.0, use_parallel_residual=False, attention_bias=False, num_key_value_heads="-"),
+    "gptj": dict(model_type="gptj", n_embd=32, n_layer=2, n_head=4, n_positions=64, n_inner=16, rotary_dim=4,
+                 **{k: "-" for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                                     "max_position_embeddings")}),
     "granite": dict(model_type="granite", attention_bias=True, mlp_bias=True, **GRANITE),
+    "granite_swa": dict(model_type="granite_swa", **GRANITE, sliding_window=5),
     "granitemoe": dict(model_type="granitemoe", **GRANITE, num_local_experts=4, num_experts_per_tok=2, intermediate_size=8),
     "granitemoeshared": dict(model_type="granitemoeshared", **GRANITE, num_local_experts=4, num_experts_per_tok=2, intermediate_size=8,
                              shared_intermediate_size=12),
@@ -71,7 +76,9 @@ FAMILIES = {
                              layer_types=["attention", "attention"], position_embedding_type="rope", mamba_n_heads=8, mamba_d_head=8,
                              mamba_expand=2),
     "helium": dict(model_type="helium", head_dim=8, rms_norm_eps=1e-4, rope_theta=3000.0, mlp_bias=True),
+    "hy_v3": dict(model_type="hy_v3", head_dim=8, num_experts=4, num_shared_experts=1, **EXPERTS, rope_theta=3000.0, router_scaling_factor=1.6),
     "hyperclovax": dict(model_type="hyperclovax", **{k: v for k, v in GRANITE.items() if k != "attention_multiplier"}),
+    "internvl": dict(model_type="internvl", _class="image", text_type="qwen2"),
     "jais2": dict(model_type="jais2", layer_norm_eps=1e-4),
     "llava": dict(model_type="llava", _class="image", text_type="llama", rope_theta=3000.0, tie_word_embeddings=False),
     "mellum": dict(model_type="mellum", head_dim=8, num_experts=4, **EXPERTS, sliding_window=5, norm_topk_prob=False,
@@ -84,6 +91,7 @@ FAMILIES = {
     "ministral3": dict(model_type="ministral3", head_dim=12,
                        rope_parameters={**YARN, "rope_theta": 5000.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3,
                                         "original_max_position_embeddings": 8}),
+    "mistral3": dict(model_type="mistral3", _class="image", text_type="mistral", sliding_window=None),
     "mistral4": dict(model_type="mistral4", **MLA, **EXPERTS, **SHARED, num_key_value_heads=4, first_k_dense_replace=1,
                      rope_parameters={**YARN, "rope_theta": 5000.0, "mscale": 1.0, "mscale_all_dim": 0.8, "llama_4_scaling_beta": 0.3,
                                       "original_max_position_embeddings": 8}),
@@ -94,6 +102,7 @@ FAMILIES = {
                   rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 900.0},
                                    "full_attention": {**YARN, "rope_theta": 3000.0}}),
     "olmoe": dict(model_type="olmoe", num_experts=4, num_experts_per_tok=2, intermediate_size=8, clip_qkv=0.9, norm_topk_prob=True),
+    "persimmon": dict(model_type="persimmon", layer_norm_eps=1e-4, num_key_value_heads="-"),
     "phi": dict(model_type="phi", qk_layernorm=True, layer_norm_eps=1e-4, rope_theta=3000.0),
     "phimoe": dict(model_type="phimoe", num_local_experts=4, num_experts_per_tok=2, intermediate_size=8, router_jitter_noise=0.2,
                    attention_bias=True, lm_head_bias=True, original_max_position_embeddings=16,

@@ -38,7 +38,7 @@ QLIB_INLINE std::map<std::string, std::vector<std::string>> readers_of_norms(con
     } else if (!a.fused.empty()) {
       reads(input, {a.fused});
     } else {
-      reads(input, {a.query, a.key, a.value});
+      reads(input, {a.query, a.key, a.value, a.gate});
     }
     if (!l.experts) {
       reads(middle, model.feed_forward.inputs());

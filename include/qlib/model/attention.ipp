@@ -116,6 +116,7 @@ QLIB_INLINE status attention_block::load(const layer_context& context) {
   } else {
     for (const std::string* module : {&a.query, &a.key, &a.value}) inputs_.add(context.name(*module));
   }
+  if (!a.gate.empty()) inputs_.add(context.name(a.gate));
   output_.add(context.name(a.output));
   if (a.norm == query_key_norm::l2) query_norm_ = key_norm_ = {.active = true, .eps = context.model.eps};
   else if (a.norm != query_key_norm::none) {
@@ -136,6 +137,7 @@ QLIB_INLINE status attention_block::project(const layer_context& context, const 
   if (status s = inputs_.apply(context, x, chunk, 0, a.output_gate ? scratch_ : q_); !s) return s;
   if (status s = inputs_.apply(context, x, chunk, 1, k_); !s) return s;
   if (status s = inputs_.apply(context, x, chunk, 2, v_); !s) return s;
+  if (!a.gate.empty()) return inputs_.apply(context, x, chunk, 3, gate_);
   if (!a.output_gate) return {};
   if (status s = q_.reshape(x.rows(), a.heads * a.head_dim); !s) return s;
   if (status s = gate_.reshape(x.rows(), a.heads * a.head_dim); !s) return s;
@@ -279,7 +281,7 @@ QLIB_INLINE status attention_block::run(const layer_context& context, const samp
                             .sinks = sinks_};
   if (status s = mixed_.reshape(x.rows(), a.heads * a.value_dim); !s) return s;
   if (status s = attend(context, rule, q_.view(), k_.view(), v_.view(), chunk.starts, mixed_.view()); !s) return s;
-  if (a.output_gate)
+  if (a.output_gate || !a.gate.empty())
     for_rows(x.rows(), context.threads, [&](std::size_t first, std::size_t count) {
       for (std::size_t r = first; r < first + count; ++r)
         for (std::size_t c = 0; c < mixed_.view().cols(); ++c) mixed_.row(r)[c] *= elementary::sigmoid(gate_.row(r)[c]);

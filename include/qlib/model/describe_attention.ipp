@@ -33,9 +33,9 @@ inline void describe_query_growth(config_reader& config, attention_description& 
 
 inline void describe_attention(config_reader& config, const family& f, model_description& m) {
   attention_description& a = m.attention;
-  a.heads = config.count("num_attention_heads");
+  a.heads = config.first_count({"num_attention_heads", "n_head"});
   a.kv_heads = config.optional_count("num_key_value_heads").value_or(a.heads);
-  if (f.model_type == "qwen" || f.model_type == "gpt_neox") a.kv_heads = a.heads;
+  if (f.model_type == "qwen" || f.model_type == "gpt_neox" || f.model_type == "persimmon" || f.model_type == "gptj") a.kv_heads = a.heads;
   if (f.model_type == "chatglm" && config.flag("multi_query_attention").value_or(false)) a.kv_heads = config.count("multi_query_group_num");
   std::size_t dim = config.optional_count("head_dim").value_or(config.optional_count("kv_channels").value_or(0));
   if (dim == 0 && a.heads) dim = m.hidden_size / a.heads;
@@ -50,6 +50,7 @@ inline void describe_attention(config_reader& config, const family& f, model_des
   a.query_norm = f.query_norm, a.key_norm = f.key_norm;
   a.style = f.style;
   a.sinks = f.sinks;
+  a.gate = f.output_gate;
   a.output_gate = f.mixer != mixer_rule::attention;
   const nlohmann::json* parameters = object_at(config.values(), "rope_parameters");
   double part = config.number("partial_rotary_factor").value_or(1);
@@ -60,7 +61,7 @@ inline void describe_attention(config_reader& config, const family& f, model_des
     if (!(parameters && parameters->contains("partial_rotary_factor"))) part = old;
   }
   std::size_t rope_dim = static_cast<std::size_t>(static_cast<double>(dim) * part);
-  if (f.model_type == "minimax_m2") rope_dim = config.optional_count("rotary_dim").value_or(rope_dim);
+  if (f.model_type == "minimax_m2" || f.model_type == "gptj") rope_dim = config.optional_count("rotary_dim").value_or(rope_dim);
   double scale = 1 / std::sqrt(static_cast<double>(dim));
   if (f.latent) {
     latent_attention l;

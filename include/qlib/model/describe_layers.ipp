@@ -36,7 +36,7 @@ inline void describe_experts(config_reader& config, const family& f, model_descr
     const bool v2 = f.model_type == "deepseek_v2";
     const std::string method = config.text("topk_method").value_or("noaux_tc");
     const std::string score = config.text("scoring_func").value_or("sigmoid");
-    r.scale = static_cast<float>(config.number("routed_scaling_factor").value_or(1));
+    r.scale = static_cast<float>(config.first_number({"routed_scaling_factor", "router_scaling_factor", "route_scale"}).value_or(1));
     if (v2) r.normalize = false;  // transformers ignores norm_topk_prob, which is false in every release
     if (score == "sigmoid") r.score = router_score::sigmoid;
     else if (score == "softmax") r.score = router_score::softmax;
@@ -99,7 +99,9 @@ inline layer_description describe_layer(config_reader& config, const family& f, 
       sliding = type.empty() ? i >= config.optional_count("max_window_layers").value_or(28) : type == "sliding_attention";
       break;
     case window_rule::period:
-      sliding = type.empty() ? (i + 1) % every("sliding_window_pattern", 6) != 0 : type == "sliding_attention";
+      sliding = type.empty()
+                    ? (i + 1) % every(config.has("global_attn_every_n_layers") ? "global_attn_every_n_layers" : "sliding_window_pattern", 6) != 0
+                    : type == "sliding_attention";
       break;
     case window_rule::period_first:
       sliding = type.empty() ? i % every("sliding_window_pattern", 4) != 0 : type == "sliding_attention";
@@ -132,8 +134,10 @@ inline layer_description describe_layer(config_reader& config, const family& f, 
       break;
     case expert_rule::after_first: {
       const std::vector<std::string> kinds = config.texts("mlp_layer_types");
-      layer.experts = i < kinds.size() ? kinds[i] != "dense"
-                                       : i >= config.optional_count("first_k_dense_replace").value_or(0) && i % every("moe_layer_freq", 1) == 0;
+      layer.experts = i < kinds.size()
+                          ? kinds[i] != "dense"
+                          : i >= config.optional_count(config.has("num_dense_layers") ? "num_dense_layers" : "first_k_dense_replace").value_or(0) &&
+                                i % every("moe_layer_freq", 1) == 0;
       break;
     }
     case expert_rule::between: {

@@ -19,7 +19,7 @@ inline const nlohmann::json* object_at(const nlohmann::json& values, const char*
 /// One entry of rope_scaling or rope_parameters.
 inline rope_description describe_rope(config_reader& config, std::size_t dim, double theta, const nlohmann::json* scaling) {
   rope_description rope{.dim = dim, .theta = theta};
-  rope.longest = config.number("max_position_embeddings").value_or(0);
+  rope.longest = config.first_number({"max_position_embeddings", "n_positions"}).value_or(0);
   rope.original_length = rope.longest;
   if (!scaling) return rope;
   config_reader rs = config.inside("rope_scaling", *scaling);

@@ -51,6 +51,7 @@ struct attention_description {
   std::vector<rope_description> ropes;  ///< a layer names the one it uses
   float softcap = 0;                    ///< c tanh(score / c) when not 0
   std::string sinks;                    ///< a tensor [heads]: one more score that takes probability and gives no value
+  std::string gate;                     ///< a linear of the input whose sigmoid scales the outputs of heads; empty for none
   bool output_gate = false;             ///< the query matrix also gives, after each head's query, a gate for its output
   float clip = 0;                       ///< queries, keys and values are limited to ± this before heads are formed; 0: they are not
   /// q * (log1p(floor((position + floor_offset) / floor_scale)) * attn_scale + 1), in layers without RoPE, or in all.

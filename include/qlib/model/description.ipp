@@ -27,6 +27,11 @@ inline void describe_block_order(config_reader& config, const family& f, model_d
   } else if (m.parallel && !f.parallel_norm) {
     m.feed_forward_norm.clear();
   }
+  if (f.model_type == "granite_swa" && config.has("layer_rope_theta")) {
+    const std::vector<double> each = config.numbers("layer_rope_theta");
+    if (std::any_of(each.begin(), each.end(), [&](double t) { return t != each.front(); }))
+      config.complain("layer_rope_theta", "differs between layers, which is not computed", "use a data-free recipe");
+  }
   if (f.model_type == "granitemoehybrid") {
     if (config.optional_count("num_local_experts").value_or(8) != 0)
       config.complain("num_local_experts", "is not 0: experts beside shared_mlp are not computed", "use a data-free recipe");
@@ -114,12 +119,12 @@ inline void refuse_unread_keys(config_reader& config, const family& f) {
 }
 
 inline void describe_model(config_reader& config, const family& f, model_description& m) {
-  std::size_t layers = config.first_count({"num_hidden_layers", "num_layers"});
+  std::size_t layers = config.first_count({"num_hidden_layers", "num_layers", "n_layer"});
   if (layers > most_layers) {
     config.complain("num_hidden_layers", "is " + std::to_string(layers) + ": no model has so many", "correct config.json");
     layers = 0;
   }
-  m.hidden_size = config.count("hidden_size");
+  m.hidden_size = config.first_count({"hidden_size", "n_embd"});
   m.vocabulary = config.first_count({"vocab_size", "padded_vocab_size"});
   const std::string eps_key{f.eps_key};
   const std::optional<double> eps =
@@ -133,7 +138,8 @@ inline void describe_model(config_reader& config, const family& f, model_descrip
   m.feed_forward_norm = f.feed_forward_norm, m.feed_forward_output_norm = f.feed_forward_output_norm;
   describe_block_order(config, f, m);
   describe_multipliers(config, f, m);
-  if (f.scaled_embedding) m.embedding_scale = std::sqrt(static_cast<double>(m.hidden_size));
+  if (f.scaled_embedding && (f.scaled_embedding_switch.empty() || config.flag(std::string{f.scaled_embedding_switch}.c_str()).value_or(false)))
+    m.embedding_scale = std::sqrt(static_cast<double>(m.hidden_size));
   if (f.softcaps) m.final_softcap = static_cast<float>(config.number("final_logit_softcapping").value_or(0));
   feed_forward_description& d = m.feed_forward;
   d.gate = f.gate, d.up = f.up, d.down = f.down, d.fused = f.fused_gate_up;

@@ -12,6 +12,13 @@ inline constexpr std::string_view deepseek_defaults = R"({"q_lora_rank":1536,"no
 inline constexpr std::string_view qwen3_next_defaults = R"({"head_dim":256,"partial_rotary_factor":0.25,"norm_topk_prob":true,"num_experts_per_tok":10})";
 
 inline constexpr auto expert_families = std::to_array<family>({
+  {.model_type = "afmoe", .defaults = R"({"rms_norm_eps":1e-5,"head_dim":128,"num_experts":64,"num_experts_per_tok":6,"num_shared_experts":2,
+   "num_dense_layers":1,"route_scale":1.0,"sliding_window":1024,"global_attn_every_n_layers":4})",
+   .attention_output_norm = "post_attention_layernorm", .feed_forward_norm = "pre_mlp_layernorm",
+   .feed_forward_output_norm = "post_mlp_layernorm", .scaled_embedding = true, .scaled_embedding_switch = "mup_enabled",
+   .norm = query_key_norm::per_head, .positions = rope_rule::sliding, .output_gate = "self_attn.gate_proj", .window = window_rule::period,
+   .experts = expert_rule::after_first, .routing = router_rule::deepseek, .router = "mlp.router.gate", .correction_bias = "mlp.expert_bias",
+   .shared = "mlp.shared_experts.", .always_normalized = true},
   {.model_type = "deepseek_v2", .defaults = R"({"q_lora_rank":1536,"topk_method":"greedy","scoring_func":"softmax","n_shared_experts":2})",
    .style = rope_style::interleaved, .latent = true, .experts = expert_rule::after_first, .routing = router_rule::deepseek,
    .correction_bias = "mlp.gate.e_score_correction_bias", .shared = "mlp.shared_experts."},
@@ -68,6 +75,10 @@ inline constexpr auto expert_families = std::to_array<family>({
    .norm_after_rope = true, .query_norm = "self_attn.query_layernorm", .key_norm = "self_attn.key_layernorm",
    .experts = expert_rule::every_layer, .router = "mlp.gate.wg", .shared = "mlp.shared_mlp.",
    .always_normalized = true},
+  {.model_type = "hy_v3", .defaults = R"({"rms_norm_eps":1e-5,"rope_theta":11158840.0,"head_dim":128,"num_key_value_heads":8,"num_experts":192,
+   "num_experts_per_tok":8,"num_shared_experts":1,"router_scaling_factor":2.826,"first_k_dense_replace":1})",
+   .norm = query_key_norm::per_head, .experts = expert_rule::after_first, .routing = router_rule::deepseek, .router = "mlp.router.gate",
+   .correction_bias = "mlp.expert_bias", .shared = "mlp.shared_mlp.", .always_normalized = true},
   {.model_type = "kimi_k2", .defaults = deepseek_defaults, .style = rope_style::interleaved, .latent = true,
    .experts = expert_rule::after_first, .routing = router_rule::deepseek, .correction_bias = "mlp.gate.e_score_correction_bias",
    .shared = "mlp.shared_experts."},

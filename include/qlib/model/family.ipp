@@ -67,6 +67,7 @@ struct family {
   std::string_view parallel_switch = "";  ///< boolean key that must be true for parallel layers
   bool parallel_norm = false;             ///< parallel layers have a feed_forward_norm
   bool scaled_embedding = false;
+  std::string_view scaled_embedding_switch = "";  ///< boolean key that must be true for it
   multiplier_rule multipliers = multiplier_rule::none;
 
   std::string_view query = "self_attn.q_proj", key = "self_attn.k_proj", value = "self_attn.v_proj", output = "self_attn.o_proj", fused = "";
@@ -80,6 +81,7 @@ struct family {
   bool plain_window_rope = false;  ///< layers with a window rotate without rope_scaling
   bool latent = false, indexer = false;
   std::string_view sinks = "";
+  std::string_view output_gate = "";  ///< a linear beside query, key and value
   bool softcaps = false, clips = false;
   window_rule window = window_rule::none;
   mixer_rule mixer = mixer_rule::attention;

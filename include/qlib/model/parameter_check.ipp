@@ -123,6 +123,7 @@ QLIB_INLINE std::vector<required_tensor> required_tensors(const model_descriptio
       linear(a.key, a.kv_heads * a.head_dim, d);
       linear(a.value, a.kv_heads * a.head_dim, d);
     }
+    if (!a.gate.empty()) linear(a.gate, a.heads * a.head_dim, d);
     linear(a.output, d, a.heads * a.head_dim);
     if (a.norm == query_key_norm::own_head) {
       constant(a.query_norm + ".weight", {a.heads, a.head_dim});
@@ -200,8 +201,8 @@ QLIB_INLINE errors check_parameters(const model_description& model, const parame
   };
   // What transformers stores of a module beside its parameters: frequencies, GPT-NeoX' causal masks, constants of xielu.
   const auto is_buffer = [&](const std::string& name) {
-    if (name.ends_with("inv_freq") || name.ends_with(".attention.masked_bias")) return true;
-    if (name.ends_with(".attention.bias")) return source.shape(name)->size() == 4;
+    if (name.ends_with("inv_freq") || name.ends_with(".attention.masked_bias") || name.ends_with(".attn.masked_bias")) return true;
+    if (name.ends_with(".attention.bias") || name.ends_with(".attn.bias")) return source.shape(name)->size() == 4;
     return !model.feed_forward.activation_constants.empty() && (name.ends_with("act_fn.beta") || name.ends_with("act_fn.eps"));
   };
   check({model.embedding + ".weight", {model.vocabulary, model.hidden_size}});
@@ -240,7 +241,7 @@ QLIB_INLINE layer_sizes sizes_of_layer(const model_description& model, std::size
   layer_sizes sizes;
   const layer_description& l = model.layers[layer];
   const std::string experts = l.prefix + model.experts.expert.substr(0, model.experts.expert.find("{}"));
-  std::uint64_t columns = 4 * model.hidden_size, first_expert_columns = 0, expert_elements = 0;
+  std::uint64_t columns = (model.parallel ? 5 : 4) * model.hidden_size, first_expert_columns = 0, expert_elements = 0;
   for (const required_tensor& r : required_tensors(model, layer, source)) {
     if (!r.linear) continue;
     const auto shape = source.shape(r.name);

@@ -50,7 +50,8 @@ QLIB_INLINE result<residual_stream> residual_stream_of(const model_description& 
       if (g.kind == subgraph_kind::norm_linear && (g.source == layer.prefix + model.input_norm || g.source == layer.prefix + model.feed_forward_norm))
         out.norms.push_back({g.source, g.one_plus, g.targets});
       // Values are mixed head by head, so a rotation within heads passes; a gate of single channels stops it.
-      if (g.kind == subgraph_kind::ov && !model.attention.output_gate) out.heads.push_back({g, model.attention.value_dim});
+      if (g.kind == subgraph_kind::ov && !model.attention.output_gate && model.attention.gate.empty())
+        out.heads.push_back({g, model.attention.value_dim});
     }
     out.writers.push_back(layer.prefix + (layer.delta_net ? "linear_attn.out_proj" : model.attention.output));
     if (!layer.experts) {

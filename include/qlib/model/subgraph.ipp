@@ -117,7 +117,9 @@ inline void attention_subgraphs(const model_description& model, const layer_desc
   row_runs values{0, a.kv_heads * d, 1, a.kv_heads * d};
   if (a.rows == fused_rows::concatenated) values.first = (a.heads + a.kv_heads) * d;
   if (a.rows == fused_rows::grouped) values = {(group + 1) * d, d, a.kv_heads, (group + 2) * d};
-  list.norm(model.input_norm, model.hidden_size, with(a.fused.empty() ? std::vector{a.query, a.key, a.value} : std::vector{a.fused}));
+  std::vector<std::string> readers = a.fused.empty() ? std::vector{a.query, a.key, a.value} : std::vector{a.fused};
+  if (!a.gate.empty()) readers.push_back(a.gate);
+  list.norm(model.input_norm, model.hidden_size, with(std::move(readers)));
   if (a.clip == 0)
     list.out.push_back({.kind = subgraph_kind::ov,
                         .source = list.full(a.fused.empty() ? a.value : a.fused),
