@@ -15,14 +15,14 @@ struct family_alias {
 };
 // clang-format off
 inline constexpr auto family_aliases = std::to_array<family_alias>({
-  {"aya_vision", "cohere2"}, {"gemma3", "gemma3_text"}, {"glm4v", "glm4v_text"}, {"glm_ocr", "glm4v_text"}, {"glm_ocr_text", "glm4v_text"}, {"glm4v_moe", "glm4v_moe_text"}, {"internlm3", "llama"},
-  {"internvl", "qwen2"}, {"kimi_vl", "deepseek_v3"}, {"llama4", "llama4_text"}, {"llava", "llama"}, {"llava_next", "llama"},
-  {"llava_onevision", "qwen2"}, {"mimo", "qwen2"}, {"mistral3", "mistral"}, {"paligemma", "gemma"}, {"pixtral", "mistral"},
-  {"qwen2_5_omni", "qwen2"}, {"qwen2_5_omni_text", "qwen2"}, {"qwen2_5_omni_thinker", "qwen2"}, {"qwen2_5_vl", "qwen2"},
-  {"qwen2_5_vl_text", "qwen2"}, {"qwen2_audio", "qwen2"}, {"qwen2_vl", "qwen2"}, {"qwen2_vl_text", "qwen2"}, {"qwen3_5", "qwen3_5_text"},
-  {"qwen3_5_moe", "qwen3_5_moe_text"}, {"qwen3_omni_moe", "qwen3_moe"}, {"qwen3_omni_moe_text", "qwen3_moe"},
-  {"qwen3_omni_moe_thinker", "qwen3_moe"}, {"qwen3_vl", "qwen3"}, {"qwen3_vl_moe", "qwen3_moe"}, {"qwen3_vl_moe_text", "qwen3_moe"},
-  {"qwen3_vl_text", "qwen3"}, {"vipllava", "llama"}, {"voxtral", "llama"},
+  {"aya_vision", "cohere2"}, {"gemma3", "gemma3_text"}, {"glm4v", "glm4v_text"}, {"glm4v_moe", "glm4v_moe_text"}, {"glm_ocr", "glm4v_text"},
+  {"glm_ocr_text", "glm4v_text"}, {"internlm3", "llama"}, {"internvl", "qwen2"}, {"kimi_vl", "deepseek_v3"}, {"llama4", "llama4_text"},
+  {"llava", "llama"}, {"llava_next", "llama"}, {"llava_onevision", "qwen2"}, {"mimo", "qwen2"}, {"mistral3", "mistral"},
+  {"paligemma", "gemma"}, {"qwen2_5_omni", "qwen2"}, {"qwen2_5_omni_text", "qwen2"}, {"qwen2_5_omni_thinker", "qwen2"},
+  {"qwen2_5_vl", "qwen2"}, {"qwen2_5_vl_text", "qwen2"}, {"qwen2_audio", "qwen2"}, {"qwen2_vl", "qwen2"}, {"qwen2_vl_text", "qwen2"},
+  {"qwen3_5", "qwen3_5_text"}, {"qwen3_5_moe", "qwen3_5_moe_text"}, {"qwen3_omni_moe", "qwen3_omni_moe_text"},
+  {"qwen3_omni_moe_thinker", "qwen3_omni_moe_text"}, {"qwen3_vl", "qwen3"}, {"qwen3_vl_moe", "qwen3_moe"},
+  {"qwen3_vl_moe_text", "qwen3_moe"}, {"qwen3_vl_text", "qwen3"}, {"vipllava", "llama"}, {"voxtral", "llama"},
 });
 // clang-format on
 

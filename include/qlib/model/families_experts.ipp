@@ -124,6 +124,8 @@ inline constexpr auto expert_families = std::to_array<family>({
    .always_normalized = true},
   {.model_type = "qwen3_moe", .defaults = R"({"num_experts_per_tok":8,"norm_topk_prob":false,"sliding_window":4096})", .norm = query_key_norm::per_head,
    .window = window_rule::enabled, .experts = expert_rule::sparse_step},
+  {.model_type = "qwen3_omni_moe_text", .defaults = R"({"num_experts_per_tok":8,"norm_topk_prob":true,"sliding_window":4096,"rope_theta":1e6})",
+   .norm = query_key_norm::per_head, .window = window_rule::enabled, .experts = expert_rule::sparse_step},
   {.model_type = "qwen3_next", .defaults = qwen3_next_defaults, .gain = norm_gain::one_plus_weight, .norm = query_key_norm::per_head,
    .mixer = mixer_rule::delta_net_joined, .experts = expert_rule::sparse_step, .shared = "mlp.shared_expert.",
    .shared_gate = "mlp.shared_expert_gate"},
