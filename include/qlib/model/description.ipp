@@ -113,7 +113,7 @@ inline void refuse_unread_keys(config_reader& config, const family& f) {
         std::all_of(it->begin(), it->end(), [&](const auto& v) { return v.is_number() && v.template get<double>() == key.neutral; }))
       continue;
     config.complain(key.name,
-                    "is " + it->dump() + ", which changes the function of families that have this key; " + std::string{f.model_type} + " has not",
+                    "is " + it->dump() + ", which changes what a model computes; the rules of " + std::string{f.model_type} + " do not read it",
                     "remove the key if the model's code ignores it, or use a data-free recipe");
   }
 }
