@@ -7,7 +7,7 @@ using namespace qlib_test;
 
 TEST_CASE("hidden states of every layer and logits equal those of transformers in every family") {
   const std::vector<std::string> names = golden_families();
-  REQUIRE(names.size() == 22);
+  REQUIRE(names.size() == 49);
   for (const std::string& name : names) {
     CAPTURE(name);
     const golden_family family{name};
@@ -26,7 +26,7 @@ TEST_CASE("hidden states of every layer and logits equal those of transformers i
 }
 
 TEST_CASE("threads and chunk sizes change no bit of the result") {
-  for (const char* name : {"llama_dynamic", "deepseek_v3", "gpt_oss", "qwen3_next", "llama4_text"}) {
+  for (const char* name : {"llama_dynamic", "deepseek_v3", "gpt_oss", "qwen3_next", "llama4_text", "gpt_neox", "phimoe", "olmoe", "afmoe"}) {
     CAPTURE(name);
     const golden_family family{name};
     const qlib::checkpoint_parameters source{family.model.source, family.model.layout};

@@ -104,3 +104,78 @@ TEST_CASE("every family of the goldens is in the list of described ones") {
   for (const std::string_view type : released) CHECK_MESSAGE(std::find(types.begin(), types.end(), type) != types.end(), type);
   CHECK(std::is_sorted(types.begin(), types.end()));
 }
+
+TEST_CASE("a key that changes the function of other families is refused where no rule reads it") {
+  const std::string text = complaints(with(llama, R"({"logit_scale": 0.5, "attn_logit_softcapping": 30.0, "clip_qkv": 8})"));
+  for (const char* key : {"logit_scale: is 0.5", "attn_logit_softcapping: is 30.0", "clip_qkv: is 8"}) CHECK(text.find(key) != std::string::npos);
+  CHECK(complaints(with(llama, R"({"logit_scale": 1.0, "attn_logit_softcapping": null, "clip_qkv": null, "alibi": false, "no_rope_layers": [1, 1]})"))
+            .empty());
+  CHECK(describe(with(llama, R"({"model_type": "cohere", "logit_scale": 0.5})")).logit_scale == 0.5f);
+  CHECK(describe(with(llama, R"({"model_type": "olmo", "clip_qkv": 8})")).attention.clip == 8);
+  CHECK(complaints(with(llama, R"({"model_type": "falcon", "alibi": true})")).find("alibi: is on") != std::string::npos);
+  CHECK(complaints(with(llama, R"({"layer_types": ["linear_attention", "full_attention"]})")).find("\"linear_attention\" is unknown") !=
+        std::string::npos);
+}
+
+TEST_CASE("granite's multipliers scale embedding, branches, scores and logits") {
+  const qlib::model_description m = describe(with(llama, R"({"model_type": "granite", "embedding_multiplier": 12, "residual_multiplier": 0.22,
+    "attention_multiplier": 0.0078125, "logits_scaling": 16})"));
+  CHECK(m.embedding_scale == 12);
+  CHECK(m.residual_scale == 0.22);
+  CHECK(m.attention.scale == 0.0078125f);
+  CHECK(m.logit_scale == 1.0f / 16);
+}
+
+TEST_CASE("which layers have a window and which encode positions follows the family") {
+  const auto layers = [](const char* more) { return describe(with(llama, more)).layers; };
+  const auto cohere = layers(R"({"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 8})");
+  CHECK(cohere[0].window == 8);
+  CHECK(cohere[3].window == 0);
+  CHECK(cohere[0].rope);
+  CHECK(!cohere[3].rope);
+  const auto exaone = layers(R"({"model_type": "exaone4", "num_hidden_layers": 4, "sliding_window": null})");
+  CHECK(exaone[0].window == 0);
+  CHECK(exaone[0].rope);
+  const auto smollm = layers(R"({"model_type": "smollm3", "num_hidden_layers": 4})");
+  CHECK(smollm[2].rope);
+  CHECK(!smollm[3].rope);
+  CHECK(smollm[3].window == 0);
+  const auto cwm = layers(R"({"model_type": "cwm", "num_hidden_layers": 4, "head_dim": 16})");
+  CHECK(cwm[0].window == 0);
+  CHECK(cwm[1].window == 8192);
+  const auto dots = layers(R"({"model_type": "dots1", "n_routed_experts": 4, "num_experts_per_tok": 2, "max_window_layers": 1,
+    "num_key_value_heads": 4})");
+  CHECK(dots[0].window == 0);
+  CHECK(dots[1].window == 4096);
+}
+
+TEST_CASE("any model whose text part is known is described, whatever the whole is called") {
+  nlohmann::json whole{{"model_type", "some_new_vl"}, {"text_config", nlohmann::json::parse(llama)}};
+  CHECK(describe(whole).part_of_a_model);
+  whole["text_config"]["model_type"] = "granite";
+  CHECK(describe(whole).model_type == "granite");
+  whole["text_config"].erase("model_type");
+  CHECK(complaints(whole).find("\"some_new_vl\" is no family") != std::string::npos);
+  whole["model_type"] = "llava";  // its text_config is Llama's where it does not say
+  CHECK(describe(whole).part_of_a_model);
+  whole["language_config"] = whole["text_config"];
+  whole.erase("text_config");
+  CHECK(describe(whole).part_of_a_model);
+}
+
+TEST_CASE("falcon's three layouts differ in their rows and norms") {
+  const auto falcon = [](const char* more) { return describe(with(llama, (std::string{R"({"model_type": "falcon", )"} + more + "}").c_str())); };
+  const qlib::model_description old = falcon(R"("multi_query": true, "parallel_attn": true)");
+  CHECK(old.attention.kv_heads == 1);
+  CHECK(old.attention.rows == qlib::fused_rows::concatenated);
+  CHECK(old.parallel);
+  CHECK(old.feed_forward_norm.empty());
+  const qlib::model_description grouped = falcon(R"("new_decoder_architecture": true, "num_kv_heads": 2)");
+  CHECK(grouped.attention.kv_heads == 2);
+  CHECK(grouped.input_norm == "ln_attn");
+  CHECK(grouped.feed_forward_norm == "ln_mlp");
+  const qlib::model_description serial = falcon(R"("multi_query": false, "parallel_attn": false)");
+  CHECK(serial.attention.kv_heads == 4);
+  CHECK(!serial.parallel);
+  CHECK(serial.feed_forward_norm == "post_attention_layernorm");
+}

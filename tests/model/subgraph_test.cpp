@@ -1,5 +1,6 @@
 #include "golden_family.hpp"
 
+#include <qlib/model/parameter_check.hpp>
 #include <qlib/model/subgraph.hpp>
 
 #include <map>
@@ -26,6 +27,8 @@ class rescaled_parameters final : public qlib::parameter_source {
     if (qlib::status s = base_.read(name, out, first_row); !s) return s;
     if (graph_.kind == qlib::subgraph_kind::norm_linear && name == graph_.source + ".weight")
       for (std::size_t c = 0; c < out.cols(); ++c) out(0, c) = graph_.one_plus ? (1 + out(0, c)) / scale(c) - 1 : out(0, c) / scale(c);
+    if (graph_.kind == qlib::subgraph_kind::norm_linear && name == graph_.source + ".bias")
+      for (std::size_t c = 0; c < out.cols(); ++c) out(0, c) /= scale(c);
     return {};
   }
 
@@ -68,7 +71,8 @@ TEST_CASE("rescaling any sub-graph of any family leaves the logits as they are")
     const qlib::checkpoint_parameters source{family.model.source, family.model.layout};
     qlib::forward_hook hook;
     const forward_result plain = family.run(source, hook);
-    const qlib::model_description& model = family.model.description;
+    qlib::model_description model = family.model.description;
+    qlib::adopt_names(source, model);
     for (std::size_t l = 0; l < model.layers.size(); ++l) {
       std::size_t experts_seen = 0;
       for (const qlib::subgraph& graph : qlib::subgraphs(model, l, source)) {
@@ -111,4 +115,36 @@ TEST_CASE("gpt-oss has no up-down sub-graph: its up projection is clamped and sh
   const golden_family family{"gpt_oss"};
   const qlib::checkpoint_parameters source{family.model.source, family.model.layout};
   for (const qlib::subgraph& graph : qlib::subgraphs(family.model.description, 0, source)) CHECK(graph.kind != qlib::subgraph_kind::up_down);
+}
+
+TEST_CASE("sub-graphs are those of the block: one norm before both parts, none behind branches, none through an activation or a limit") {
+  const auto graphs_of = [](const char* name) {
+    const golden_family family{name};
+    const qlib::checkpoint_parameters source{family.model.source, family.model.layout};
+    return qlib::subgraphs(family.model.description, 1, source);
+  };
+  const auto count = [](const std::vector<qlib::subgraph>& graphs, qlib::subgraph_kind kind) {
+    return std::count_if(graphs.begin(), graphs.end(), [&](const auto& g) { return g.kind == kind; });
+  };
+  const auto cohere = graphs_of("cohere");
+  REQUIRE(count(cohere, qlib::subgraph_kind::norm_linear) == 1);
+  CHECK(cohere[0].targets.size() == 5);
+  CHECK(cohere[0].targets.back() == "model.layers.1.mlp.up_proj");
+  CHECK(count(graphs_of("gpt_neox"), qlib::subgraph_kind::norm_linear) == 2);
+  const auto olmo2 = graphs_of("olmo2");
+  CHECK(count(olmo2, qlib::subgraph_kind::norm_linear) == 0);
+  CHECK(count(olmo2, qlib::subgraph_kind::ov) == 1);
+  CHECK(count(graphs_of("olmo"), qlib::subgraph_kind::norm_linear) == 0);  // nothing is multiplied
+  CHECK(count(graphs_of("olmoe"), qlib::subgraph_kind::ov) == 0);          // values are limited
+  CHECK(count(graphs_of("starcoder2"), qlib::subgraph_kind::up_down) == 0);
+  const auto afmoe = graphs_of("afmoe");
+  CHECK(std::find(afmoe[0].targets.begin(), afmoe[0].targets.end(), "model.layers.1.self_attn.gate_proj") != afmoe[0].targets.end());
+}
+
+TEST_CASE("Granite's stacked experts are called as the engine calls them") {
+  const golden_family family{"granitemoeshared"};
+  const qlib::checkpoint_parameters source{family.model.source, family.model.layout};
+  CHECK(source.shape("model.layers.1.block_sparse_moe.experts.3.w1.weight") == std::vector<std::uint64_t>{8, 32});
+  CHECK(source.shape("model.layers.1.block_sparse_moe.experts.3.w2.weight") == std::vector<std::uint64_t>{32, 8});
+  CHECK(!source.contains("model.layers.1.block_sparse_moe.input_linear.weight"));
 }

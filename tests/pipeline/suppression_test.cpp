@@ -220,3 +220,24 @@ TEST_CASE("unknown suppressors and options are errors of the plan that list the 
   const suppressed_family option{"llama", suppressed_by("w8a8_dynamic", {"smooth_quant", {{"alfa", "1"}}})};
   CHECK(text_of(option.errors).find("known options: alpha") != std::string::npos);
 }
+
+TEST_CASE("static types find the layers of a model that has towers beside its text part") {
+  for (const char* name : {"llava", "glm4v"}) {
+    CAPTURE(name);
+    const suppressed_family f{name, recipe_of("w8a8", "m4")};
+    REQUIRE_MESSAGE(f.errors.empty(), text_of(f.errors));
+    CHECK_FALSE(f.plan.operands.empty());
+    for (const qlib::calibrated_operand& o : f.plan.operands) CHECK_MESSAGE(o.name.find("layers.") != o.name.npos, o.name);
+    CHECK(f.keeps_function());
+  }
+}
+
+TEST_CASE("a refused rotation says what it cannot pass") {
+  for (const auto& [name, reason] : {std::pair{"starcoder2", "head is the embedding"}, std::pair{"olmo2", "without a norm"},
+                                     std::pair{"glm4v", "stands behind a branch"}, std::pair{"llava", "tower writes"}}) {
+    CAPTURE(name);
+    const suppressed_family f{name, recipe_of("w8a8_dynamic", "quarot")};
+    CHECK(text_of(f.errors).find(reason) != std::string::npos);
+  }
+  CHECK(text_of(suppressed_family{"gpt_neox", recipe_of("w8a8_dynamic", "quarot")}.errors).find("subtracts the mean") != std::string::npos);
+}

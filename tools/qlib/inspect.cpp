@@ -42,7 +42,7 @@ struct summary {
 
 std::string family_of(const weight_folder& folder) {
   const auto config = nlohmann::json::parse(folder.config_text(), nullptr, false);
-  for (const char* part : {"", "text_config", "llm_config"}) {
+  for (const char* part : {"", "text_config", "llm_config", "language_config"}) {
     const auto& level = *part && config.is_object() && config.contains(part) ? config[part] : config;
     if (level.is_object() && level.contains("model_type") && level["model_type"].is_string()) return level["model_type"].get<std::string>();
   }
@@ -61,8 +61,9 @@ summary summarize(const weight_folder& folder) {
   summary s;
   s.family = family_of(folder);
   s.format = format_of(folder);
+  model_description ignored;
   const auto known = described_model_types();
-  s.known_family = std::ranges::find(known, s.family) != known.end();
+  s.known_family = std::ranges::binary_search(known, s.family) || read_model_description(folder.config_text(), {}, ignored).empty();
   const std::vector<stored_layer> layers = stored_layers(folder);
   std::uint64_t in_layers = 0, all_weights = 0;
   for (const stored_layer& l : layers) {

@@ -20,14 +20,14 @@ QLIB_INLINE std::map<std::string, std::vector<std::string>> readers_of_norms(con
   const attention_description& a = model.attention;
   const experts_description& e = model.experts;
   for (const layer_description& l : model.layers) {
-    const auto reads = [&](const std::string& norm, std::initializer_list<std::string> modules) {
+    const auto reads = [&](const std::string& norm, const std::vector<std::string>& modules) {
       if (norm.empty()) return;
       std::vector<std::string>& to = out[l.prefix + norm];
       for (const std::string& m : modules)
         if (!m.empty()) to.push_back(l.prefix + m);
     };
     const std::string& input = model.input_norm;
-    const std::string& middle = model.feed_forward_norm;
+    const std::string& middle = model.parallel && model.feed_forward_norm.empty() ? input : model.feed_forward_norm;
     if (l.delta_net) {
       for (const char* part : {"qkv", "z", "b", "a", "qkvz", "ba"}) reads(input, {std::string{"linear_attn.in_proj_"} + part});
     } else if (a.latent) {
@@ -38,18 +38,21 @@ QLIB_INLINE std::map<std::string, std::vector<std::string>> readers_of_norms(con
     } else if (!a.fused.empty()) {
       reads(input, {a.fused});
     } else {
-      reads(input, {a.query, a.key, a.value});
+      reads(input, {a.query, a.key, a.value, a.gate});
     }
     if (!l.experts) {
-      const feed_forward_description& f = model.feed_forward;
-      if (f.fused.empty()) reads(middle, {f.gate, f.up});
-      else reads(middle, {f.fused});
+      reads(middle, model.feed_forward.inputs());
       continue;
     }
     reads(middle, {e.router, e.shared_gate});
-    if (!e.shared.empty()) reads(middle, {e.shared + "gate_proj", e.shared + "up_proj"});
+    const auto reads_block = [&](const std::string& prefix, const feed_forward_description& f) {
+      std::vector<std::string> names = f.inputs();
+      for (std::string& n : names) n.insert(0, prefix);
+      reads(middle, names);
+    };
+    if (!e.shared.empty()) reads_block(e.shared, e.shared_block);
     if (e.scale_input) continue;  // what experts read is not the norm's output
-    for (std::size_t i = 0; i < e.routing.experts; ++i) reads(middle, {numbered(e.expert, i) + e.gate, numbered(e.expert, i) + e.up});
+    for (std::size_t i = 0; i < e.routing.experts; ++i) reads_block(numbered(e.expert, i), e.block);
   }
   out[model.final_norm].push_back(model.tied ? model.embedding : model.head);
   return out;

@@ -57,6 +57,10 @@ QLIB_INLINE errors simulated_model::open(const std::string& directory, const sim
     errors more = read_model_description(p->folder.config_text(), config, p->description);
     found.insert(found.end(), more.begin(), more.end());
     if (!found.empty()) return found;
+    if (p->description.norm_biases) {  // the float model's own, which the decoder adds
+      for (const auto& [norm, tensor] : p->contents.norm_bias) p->contents.floats[norm + ".bias"] = tensor;
+      p->contents.norm_bias.clear();
+    }
     p->parameters = std::make_unique<simulated_parameters>(p->folder, p->contents, p->description.model_type, options.threads);
     adopt_names(*p->parameters, p->description);
     // A rotated or quantized head is no longer the embedding, whatever config.json says.

@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/format/simulated_parameters.hpp>
+#include <qlib/model/module_name.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -32,8 +33,8 @@ QLIB_INLINE simulated_parameters::simulated_parameters(const weight_folder& fold
   const bool interleaved = model_type == "gpt_oss";  // gate and up rows alternate
   const bool transposed = interleaved || model_type.starts_with("llama4") || model_type.starts_with("qwen3_vl_moe");
   for (const auto& [name, t] : contents.floats) {
-    const bool stack = t->info.shape.size() == 3 && detail::is_float_dtype(t->info.dtype) && t->info.elements() > 0 &&
-                       (name.ends_with("experts.gate_up_proj") || name.ends_with("experts.down_proj"));
+    const bool stack =
+        t->info.shape.size() == 3 && detail::is_float_dtype(t->info.dtype) && t->info.elements() > 0 && expert_stack_of(name).has_value();
     if (stack) {
       const auto bias = contents.floats.find(name + "_bias");
       add_stack(*t, bias == contents.floats.end() ? nullptr : bias->second, transposed, interleaved);
@@ -49,19 +50,18 @@ QLIB_INLINE simulated_parameters::simulated_parameters(const weight_folder& fold
 QLIB_INLINE void simulated_parameters::add_stack(const stored_tensor& t, const stored_tensor* bias, bool transposed, bool interleaved) {
   const std::uint64_t experts = t.info.shape[0], d1 = t.info.shape[1], d2 = t.info.shape[2];
   const std::uint64_t outs = transposed ? d2 : d1, ins = transposed ? d1 : d2;
-  const bool pair = t.info.name.ends_with("gate_up_proj");
-  const std::string base = t.info.name.substr(0, t.info.name.rfind('.'));
+  const expert_stack names = *expert_stack_of(t.info.name);
   for (std::uint64_t e = 0; e < experts; ++e) {
-    const auto add = [&](const std::string& part, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
-      const std::string module = base + "." + std::to_string(e) + "." + part;
+    const auto add = [&](std::string_view part, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
+      const std::string module = names.module(e, part);
       const std::uint64_t row = transposed ? 1 : ins;
       entries_[module + ".weight"] = {
           .tensor = &t, .shape = {rows, ins}, .offset = e * d1 * d2 + first * row, .row_stride = step * row, .col_stride = transposed ? outs : 1};
       if (bias) entries_[module + ".bias"] = {.tensor = bias, .shape = {rows}, .offset = e * outs + first, .col_stride = step};
     };
-    if (!pair) add("down_proj", 0, 1, outs);
-    else if (interleaved) add("gate_proj", 0, 2, outs / 2), add("up_proj", 1, 2, outs / 2);
-    else add("gate_proj", 0, 1, outs / 2), add("up_proj", outs / 2, 1, outs / 2);
+    if (!names.gate_up) add(names.down, 0, 1, outs);
+    else if (interleaved) add(names.gate, 0, 2, outs / 2), add(names.up, 1, 2, outs / 2);
+    else add(names.gate, 0, 1, outs / 2), add(names.up, outs / 2, 1, outs / 2);
   }
 }
 

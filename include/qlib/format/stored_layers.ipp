@@ -92,7 +92,7 @@ QLIB_INLINE std::vector<stored_layer> stored_layers(const weight_folder& folder)
   for (const stored_tensor& t : folder.tensors()) {
     const std::string& name = t.info.name;
     stored_layer layer;
-    const bool stacked = t.info.shape.size() == 3 && (name.ends_with("experts.gate_up_proj") || name.ends_with("experts.down_proj"));
+    const bool stacked = t.info.shape.size() == 3 && expert_stack_of(name).has_value();
     for (std::string_view suffix : {".weight", ".weight_packed", ".qweight"})
       if (name.ends_with(suffix)) layer.name = name.substr(0, name.size() - suffix.size());
     if (stacked) layer.name = name;

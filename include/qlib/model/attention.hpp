@@ -47,7 +47,8 @@ class attention_block {
   const rope_table& table_for(const layer_context& context, std::size_t tokens);
 
   linear_group inputs_, second_, third_, output_;  // latent: second_ reads the query's compressed vector, third_ the keys'
-  std::vector<float> query_gain_, key_gain_, query_rank_gain_, kv_rank_gain_, sinks_;
+  norm_weights query_norm_, key_norm_;
+  std::vector<float> query_rank_gain_, kv_rank_gain_, sinks_;
   rope_table table_;
   std::size_t table_length_ = 0;
   activations q_, k_, v_, gate_, mixed_, scratch_, compressed_;

@@ -93,8 +93,8 @@ QLIB_INLINE status attend(const layer_context& context, const attention_rule& ru
 
 QLIB_INLINE status attention_block::load(const layer_context& context) {
   const attention_description& a = context.model.attention;
-  const auto gain = [&](const std::string& name, bool plus_one, std::vector<float>& to) {
-    return read_constants(context.source, context.name(name) + ".weight", plus_one ? 1.0f : 0.0f, to);
+  const auto gain = [&](const std::string& name, std::vector<float>& to) {
+    return read_constants(context.source, context.name(name) + ".weight", 0, to);
   };
   if (a.latent) {
     const latent_attention& l = *a.latent;
@@ -107,20 +107,21 @@ QLIB_INLINE status attention_block::load(const layer_context& context) {
     if (l.query_rank) {
       second_.add(context.name("self_attn.q_b_proj"));
       if (l.indexer) second_.add(context.name("self_attn.indexer.wq_b"), false);
-      if (status s = gain("self_attn.q_a_layernorm", false, query_rank_gain_); !s) return s;
+      if (status s = gain("self_attn.q_a_layernorm", query_rank_gain_); !s) return s;
     }
     third_.add(context.name("self_attn.kv_b_proj"));
-    if (status s = gain("self_attn.kv_a_layernorm", false, kv_rank_gain_); !s) return s;
+    if (status s = gain("self_attn.kv_a_layernorm", kv_rank_gain_); !s) return s;
   } else if (!a.fused.empty()) {
     inputs_.add(context.name(a.fused));
   } else {
     for (const std::string* module : {&a.query, &a.key, &a.value}) inputs_.add(context.name(*module));
   }
+  if (!a.gate.empty()) inputs_.add(context.name(a.gate));
   output_.add(context.name(a.output));
-  if (a.norm == query_key_norm::per_head || a.norm == query_key_norm::whole) {
-    const bool plus_one = context.model.gain == norm_gain::one_plus_weight;
-    if (status s = gain(a.query_norm, plus_one, query_gain_); !s) return s;
-    if (status s = gain(a.key_norm, plus_one, key_gain_); !s) return s;
+  if (a.norm == query_key_norm::l2) query_norm_ = key_norm_ = {.active = true, .eps = context.model.eps};
+  else if (a.norm != query_key_norm::none) {
+    if (status s = read_norm(context.model, context.source, context.name(a.query_norm), query_norm_); !s) return s;
+    if (status s = read_norm(context.model, context.source, context.name(a.key_norm), key_norm_); !s) return s;
   }
   if (!a.sinks.empty())
     if (status s = read_constants(context.source, context.name(a.sinks), 0, sinks_); !s) return s;
@@ -138,6 +139,7 @@ QLIB_INLINE status attention_block::project(const layer_context& context, const 
   if (status s = inputs_.apply(context, x, chunk, 0, a.output_gate ? scratch_ : q_); !s) return s;
   if (status s = inputs_.apply(context, x, chunk, 1, k_); !s) return s;
   if (status s = inputs_.apply(context, x, chunk, 2, v_); !s) return s;
+  if (!a.gate.empty()) return inputs_.apply(context, x, chunk, 3, gate_);
   if (!a.output_gate) return {};
   if (status s = q_.reshape(x.rows(), a.heads * a.head_dim); !s) return s;
   if (status s = gate_.reshape(x.rows(), a.heads * a.head_dim); !s) return s;
@@ -222,8 +224,8 @@ QLIB_INLINE void attention_block::norm_heads(const layer_context& context) {
   const attention_description& a = context.model.attention;
   for_rows(q_.view().rows(), context.threads, [&](std::size_t first, std::size_t count) {
     const bool whole = a.norm == query_key_norm::whole;
-    rms_norm_runs(q_.view().strip(first, count), whole ? q_.view().cols() : a.head_dim, query_gain_, context.model.eps);
-    rms_norm_runs(k_.view().strip(first, count), whole ? k_.view().cols() : a.head_dim, key_gain_, context.model.eps);
+    query_norm_.apply_runs(q_.view().strip(first, count), whole ? q_.view().cols() : a.head_dim);
+    key_norm_.apply_runs(k_.view().strip(first, count), whole ? k_.view().cols() : a.head_dim);
   });
 }
 
@@ -247,9 +249,9 @@ QLIB_INLINE void attention_block::encode_positions(const layer_context& context,
       for (const auto& x : {q_.view(), k_.view()}) {
         if (table) apply_rope(*table, a.style, {x.row(begin + first) + nope, count, x.cols() - nope, x.stride()}, a.head_dim, first);
       }
-      if (table || a.floor_scale == 0) return;
+      if (a.floor_scale == 0 || (table && !a.scale_all_layers)) return;
       for (std::size_t r = first; r < first + count; ++r) {
-        const float step = std::floor((static_cast<float>(r) + 1.0f) / a.floor_scale);
+        const float step = std::floor((static_cast<float>(r) + a.floor_offset) / a.floor_scale);
         const float scale = static_cast<float>(std::log1p(static_cast<double>(step))) * a.attn_scale + 1.0f;
         for (std::size_t c = 0; c < q_.view().cols(); ++c) q_.row(begin + r)[c] *= scale;
       }
@@ -280,6 +282,10 @@ QLIB_INLINE status attention_block::run(const layer_context& context, const samp
   if (status s = project(context, chunk, x); !s) return s;
   const bool normed = a.norm != query_key_norm::none;
   if (normed && !a.norm_after_rope) norm_heads(context);
+  if (a.clip != 0)
+    for (const auto& part : {q_.view(), k_.view(), v_.view()})
+      for (std::size_t r = 0; r < part.rows(); ++r)
+        for (std::size_t c = 0; c < part.cols(); ++c) part(r, c) = std::clamp(part(r, c), -a.clip, a.clip);
   encode_positions(context, chunk);
   // Llama 4 norms only what it rotated.
   if (normed && a.norm_after_rope && (context.layer.rope || a.norm == query_key_norm::per_head)) norm_heads(context);
@@ -293,7 +299,7 @@ QLIB_INLINE status attention_block::run(const layer_context& context, const samp
                                                  : attend(context, rule_of(context), q_.view(), k_.view(), v_.view(), chunk.starts, mixed_.view());
       !s)
     return s;
-  if (a.output_gate)
+  if (a.output_gate || !a.gate.empty())
     for_rows(x.rows(), context.threads, [&](std::size_t first, std::size_t count) {
       for (std::size_t r = first; r < first + count; ++r)
         for (std::size_t c = 0; c < mixed_.view().cols(); ++c) mixed_.row(r)[c] *= elementary::sigmoid(gate_.row(r)[c]);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ class config_reader {
   config_reader(const nlohmann::json& values, std::string where, errors& found, std::string path = {})
       : values_{&values}, where_{std::move(where)}, found_{&found}, path_{std::move(path)} {}
 
+  /// Some rule has asked for this key.
+  bool was_read(const std::string& key) const { return read_.contains(key); }
+
   const nlohmann::json& values() const { return *values_; }
   config_reader inside(const std::string& key, const nlohmann::json& values) const { return {values, where_, *found_, path_ + key + "."}; }
 
@@ -29,7 +33,8 @@ class config_reader {
     found_->push_back(std::move(e));
   }
 
-  bool has(const char* key) const {
+  bool has(const char* key) {
+    read_.insert(key);
     const auto it = values_->find(key);
     return it != values_->end() && !it->is_null();
   }
@@ -120,7 +125,8 @@ class config_reader {
   }
 
  private:
-  const nlohmann::json* find(const char* key) const {
+  const nlohmann::json* find(const char* key) {
+    read_.insert(key);
     const auto it = values_->find(key);
     return it == values_->end() || it->is_null() ? nullptr : &*it;
   }
@@ -129,6 +135,7 @@ class config_reader {
   std::string where_;
   errors* found_;
   std::string path_;
+  std::set<std::string> read_;
 };
 
 }  // namespace qlib::inline v0::detail

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace qlib::inline v0 {
 
@@ -49,20 +50,20 @@ QLIB_INLINE status decoder::embed(std::span<const std::int32_t> ids, matrix_view
 
 namespace detail {
 
-/// y = norm of x with these gains, or a copy without.
-inline void normalize(matrix_view<const float> x, const std::vector<float>& gains, float eps, std::size_t threads, matrix_view<float> y) {
+/// y = norm of x, or a copy where the layer has none.
+inline void normalize(matrix_view<const float> x, const norm_weights& norm, std::size_t threads, matrix_view<float> y) {
   for_rows(x.rows(), threads, [&](std::size_t first, std::size_t count) {
     for (std::size_t r = first; r < first + count; ++r)
-      if (gains.empty()) std::copy_n(x.row(r), x.cols(), y.row(r));
-      else rms_norm(x.row(r), gains, eps, y.row(r), x.cols());
+      if (norm.active) norm.apply(x.row(r), y.row(r), x.cols());
+      else std::copy_n(x.row(r), x.cols(), y.row(r));
   });
 }
 
 /// x += scale * norm of y.
-inline void add_branch(matrix_view<float> x, matrix_view<float> y, const std::vector<float>& gains, float eps, float scale, std::size_t threads) {
+inline void add_branch(matrix_view<float> x, matrix_view<float> y, const norm_weights& norm, float scale, std::size_t threads) {
   for_rows(x.rows(), threads, [&](std::size_t first, std::size_t count) {
     for (std::size_t r = first; r < first + count; ++r) {
-      if (!gains.empty()) rms_norm(y.row(r), gains, eps, y.row(r), y.cols());
+      if (norm.active) norm.apply(y.row(r), y.row(r), y.cols());
       for (std::size_t c = 0; c < x.cols(); ++c) x(r, c) += scale == 1 ? y(r, c) : y(r, c) * scale;
     }
   });
@@ -82,17 +83,16 @@ QLIB_INLINE status decoder::run_layer(std::size_t layer, matrix_view<float> hidd
                    .problem = "has " + std::to_string(n) + " tokens; beyond " + model_.longest_sample_key + " = " +
                               std::to_string(model_.longest_sample) + " the model attends differently, which is not computed",
                    .remedy = "cut samples to " + std::to_string(model_.longest_sample) + " tokens"};
-  const float plus = model_.gain == norm_gain::one_plus_weight ? 1.0f : 0.0f, eps = model_.eps, scale = static_cast<float>(model_.residual_scale);
-  std::vector<float> before, after, ff_before, ff_after;
-  const auto gain = [&](const std::string& name, std::vector<float>& to) {
-    return name.empty() ? status{} : read_constants(*source_, l.prefix + name + ".weight", plus, to);
-  };
-  if (status s = gain(model_.input_norm, before); !s) return s;
-  if (status s = gain(model_.attention_output_norm, after); !s) return s;
-  if (status s = gain(model_.feed_forward_norm, ff_before); !s) return s;
-  if (status s = gain(model_.feed_forward_output_norm, ff_after); !s) return s;
+  const float scale = static_cast<float>(model_.residual_scale);
+  norm_weights before, after, ff_before, ff_after;
+  const std::pair<const std::string*, norm_weights*> norms[] = {{&model_.input_norm, &before},
+                                                                {&model_.attention_output_norm, &after},
+                                                                {&model_.feed_forward_norm, &ff_before},
+                                                                {&model_.feed_forward_output_norm, &ff_after}};
+  for (const auto& [name, to] : norms)
+    if (status s = read_norm(model_, *source_, name->empty() ? "" : l.prefix + *name, *to); !s) return s;
 
-  activations normed, branch, expert_sum;
+  activations normed, branch, second_branch, expert_sum;
   experts_block experts;
   {
     attention_block attention;
@@ -102,35 +102,44 @@ QLIB_INLINE status decoder::run_layer(std::size_t layer, matrix_view<float> hidd
     if (l.experts) {
       if (status s = experts.load(context, hidden.rows()); !s) return s;
       if (status s = expert_sum.reshape(hidden.rows(), hidden.cols()); !s) return s;
-    } else {
-      const feed_forward_description& f = model_.feed_forward;
-      const std::string fused = f.fused.empty() ? "" : context.name(f.fused);
-      if (status s = dense.load(*source_, context.name(f.gate), context.name(f.up), fused, context.name(f.down), f.activation); !s) return s;
+    } else if (status s = dense.load(context, model_.feed_forward, {}); !s) {
+      return s;
     }
     for (const sample_chunk& chunk : chunks) {
       const matrix_view<float> x = hidden.strip(chunk.first_row, chunk.rows());
       if (x.rows() == 0) continue;
       if (status s = normed.reshape(x.rows(), x.cols()); !s) return s;
       if (status s = branch.reshape(x.rows(), x.cols()); !s) return s;
-      detail::normalize(x, before, eps, options_.threads, normed.view());
+      detail::normalize(x, before, options_.threads, normed.view());
       if (status s =
               l.delta_net ? delta_net.run(context, chunk, normed.view(), branch.view()) : attention.run(context, chunk, normed.view(), branch.view());
           !s)
         return s;
-      detail::add_branch(x, branch.view(), after, eps, scale, options_.threads);
-      detail::normalize(x, ff_before, eps, options_.threads, normed.view());
+      if (!model_.parallel) detail::add_branch(x, branch.view(), after, scale, options_.threads);
+      // A parallel block without a norm of its own reads what attention read.
+      if (!model_.parallel || ff_before.active) detail::normalize(x, ff_before, options_.threads, normed.view());
       if (l.experts) {
-        if (status s = experts.route_chunk(context, chunk, normed.view(), expert_sum.view().strip(chunk.first_row, chunk.rows())); !s) return s;
+        const matrix_view<float> sum = expert_sum.view().strip(chunk.first_row, chunk.rows());
+        if (status s = experts.route_chunk(context, chunk, normed.view(), sum); !s) return s;
+        if (model_.parallel) detail::add_branch(sum, branch.view(), after, 1, options_.threads);
         continue;
       }
-      if (status s = dense.run(context, chunk, normed.view(), branch.view()); !s) return s;
-      detail::add_branch(x, branch.view(), ff_after, eps, scale, options_.threads);
+      if (!model_.parallel) {
+        if (status s = dense.run(context, chunk, normed.view(), branch.view()); !s) return s;
+        detail::add_branch(x, branch.view(), ff_after, scale, options_.threads);
+        continue;
+      }
+      if (status s = second_branch.reshape(x.rows(), x.cols()); !s) return s;
+      if (status s = dense.run(context, chunk, normed.view(), second_branch.view()); !s) return s;
+      detail::add_branch(x, branch.view(), after, scale, options_.threads);
+      detail::add_branch(x, second_branch.view(), ff_after, scale, options_.threads);
     }
   }
   if (l.experts) {
     experts.release_shared();
-    if (status s = experts.run_experts(context, rows_of_sample, options_.chunk_tokens, hidden, ff_before, expert_sum.view()); !s) return s;
-    detail::add_branch(hidden, expert_sum.view(), ff_after, eps, scale, options_.threads);
+    const norm_weights& norm = model_.parallel && !ff_before.active ? before : ff_before;
+    if (status s = experts.run_experts(context, rows_of_sample, options_.chunk_tokens, hidden, norm, expert_sum.view()); !s) return s;
+    detail::add_branch(hidden, expert_sum.view(), ff_after, scale, options_.threads);
   }
   return hook.ok();
 }
@@ -138,9 +147,8 @@ QLIB_INLINE status decoder::run_layer(std::size_t layer, matrix_view<float> hidd
 QLIB_INLINE status decoder::logits(matrix_view<const float> hidden, matrix_view<float> out, forward_hook& hook) const {
   const layer_description none;
   const layer_context context{model_, none, model_.layers.size(), *source_, products_, one_thread_, options_.threads, hook};
-  std::vector<float> gains;
-  const float plus = model_.gain == norm_gain::one_plus_weight ? 1.0f : 0.0f;
-  if (status s = read_constants(*source_, model_.final_norm + ".weight", plus, gains); !s) return s;
+  norm_weights norm;
+  if (status s = read_norm(model_, *source_, model_.final_norm, norm); !s) return s;
   linear_group head;
   head.add(model_.tied ? model_.embedding : model_.head);
   if (status s = head.load(*source_); !s) return s;
@@ -148,7 +156,7 @@ QLIB_INLINE status decoder::logits(matrix_view<const float> hidden, matrix_view<
   for (std::size_t first = 0; first < hidden.rows(); first += options_.chunk_tokens) {
     const std::size_t count = std::min(options_.chunk_tokens, hidden.rows() - first);
     if (status s = normed.reshape(count, hidden.cols()); !s) return s;
-    detail::normalize(hidden.strip(first, count), gains, model_.eps, options_.threads, normed.view());
+    detail::normalize(hidden.strip(first, count), norm, options_.threads, normed.view());
     const matrix_view<float> y = out.strip(first, count);
     const std::size_t rows[] = {0, count};
     if (status s = head.apply(context, normed.view(), rows, 0, 0, y); !s) return s;

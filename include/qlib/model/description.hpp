@@ -23,6 +23,7 @@ enum class fused_rows {
 enum class query_key_norm {
   none,
   per_head,  ///< each head, weight [head_dim]
+  own_head,  ///< each head, with gains of its own: weight [heads, head_dim]
   whole,     ///< all heads together, before RoPE, weight [heads * head_dim]
   l2,        ///< each head, without weight
 };
@@ -47,11 +48,15 @@ struct attention_description {
   bool norm_after_rope = false;
   std::string query_norm, key_norm;
   rope_style style = rope_style::half;
-  std::vector<rope_description> ropes;    ///< a layer names the one it uses
-  float softcap = 0;                      ///< c tanh(score / c) when not 0
-  std::string sinks;                      ///< a tensor [heads]: one more score that takes probability and gives no value
-  bool output_gate = false;               ///< the query matrix also gives, after each head's query, a gate for its output
-  float floor_scale = 0, attn_scale = 0;  ///< layers without RoPE: q * (log1p(floor((position + 1) / floor_scale)) * attn_scale + 1)
+  std::vector<rope_description> ropes;  ///< a layer names the one it uses
+  float softcap = 0;                    ///< c tanh(score / c) when not 0
+  std::string sinks;                    ///< a tensor [heads]: one more score that takes probability and gives no value
+  std::string gate;                     ///< a linear of the input whose sigmoid scales the outputs of heads; empty for none
+  bool output_gate = false;             ///< the query matrix also gives, after each head's query, a gate for its output
+  float clip = 0;                       ///< queries, keys and values are limited to ± this before heads are formed; 0: they are not
+  /// q * (log1p(floor((position + floor_offset) / floor_scale)) * attn_scale + 1), in layers without RoPE, or in all.
+  float floor_scale = 0, attn_scale = 0, floor_offset = 1;
+  bool scale_all_layers = false;
 };
 
 /// Gated delta net: linear attention with a recurrent state [key_dim, value_dim] a value head.
@@ -61,8 +66,17 @@ struct delta_net_description {
 };
 
 struct feed_forward_description {
-  std::string gate, up, down, fused;  ///< `fused` holds gate rows, then up rows; empty for two matrices. Widths are those of the file.
+  /// `fused` holds gate rows, then up rows; empty for two matrices. No gate either: down(f(up(x))). Widths are those of the file.
+  std::string gate, up, down, fused;
   activation_function activation = activation_function::silu;
+  std::string activation_constants = {};  ///< prefix of the tensors of xielu; empty for others
+
+  bool gated() const { return !gate.empty() || !fused.empty(); }
+  /// The linears that read the block's input.
+  std::vector<std::string> inputs() const {
+    if (!fused.empty()) return {fused};
+    return gate.empty() ? std::vector<std::string>{up} : std::vector<std::string>{gate, up};
+  }
 };
 
 enum class router_score {
@@ -71,6 +85,7 @@ enum class router_score {
   sqrt_softplus,
   top_k_softmax,  ///< softmax over the chosen logits
   top_k_sigmoid,  ///< sigmoid of the chosen logits
+  sparse_mixer,   ///< two rounds, each a softmax over the logits near its largest one, without the first choice in the second
 };
 
 enum class group_score { largest, two_largest };
@@ -82,16 +97,17 @@ struct router_description {
   group_score by = group_score::two_largest;
   bool normalize = true;  ///< chosen weights are divided by their sum
   float scale = 1;        ///< and multiplied by this
+  float jitter = 0;       ///< sparse_mixer: logits further than 2 jitter below the largest, relative to the larger of it and |logit|, are left out
 };
 
 struct experts_description {
   router_description routing;
-  std::string router, correction_bias;  ///< the bias is added to scores for choosing, not to weights; empty for none
-  std::string expert;                   ///< prefix of one expert, with {} for its number
-  std::string gate, up, down;           ///< below it
-  std::string shared, shared_gate;      ///< prefix of the shared expert, and the linear whose sigmoid scales it; empty for none
-  activation_function activation = activation_function::silu;
-  bool scale_input = false;  ///< the weight multiplies the expert's input instead of its output
+  std::string router, correction_bias;         ///< the bias is added to scores for choosing, not to weights; empty for none
+  std::string expert;                          ///< prefix of one expert, with {} for its number
+  feed_forward_description block;              ///< below it
+  std::string shared, shared_gate;             ///< prefix of the shared expert, and the linear whose sigmoid scales it; empty for none
+  feed_forward_description shared_block = {};  ///< below `shared`
+  bool scale_input = false;                    ///< the weight multiplies the expert's input instead of its output
 };
 
 struct layer_description {
@@ -111,6 +127,10 @@ struct model_description {
   std::size_t hidden_size = 0, vocabulary = 0;
   float eps = 1e-6f;
   norm_gain gain = norm_gain::weight;
+  norm_kind norm = norm_kind::rms;
+  bool norm_biases = false;  ///< every norm has one
+  bool norm_weights = true;  ///< false: norms multiply by nothing and have no tensors; their names are steps only
+  bool parallel = false;     ///< x + attention(norm x) + feed_forward(norm' x); without a feed_forward_norm both read the input_norm
   std::string input_norm, attention_output_norm, feed_forward_norm, feed_forward_output_norm;
   double embedding_scale = 1;  ///< in a bf16 forward rounded to the embedding's dtype
   double residual_scale = 1;   ///< of what a block adds
@@ -135,6 +155,9 @@ struct model_description {
 
 /// Families that read_model_description knows, sorted.
 std::vector<std::string_view> described_model_types();
+
+/// Whether the head is the embedding where config.json does not say.
+bool tied_by_default(std::string_view model_type);
 
 /// Reads a config.json. Absent keys have the value that transformers gives them. All problems are returned together, with `where` as
 /// their file: an unknown model_type or rope_type, a missing or senseless number.

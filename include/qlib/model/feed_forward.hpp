@@ -1,4 +1,4 @@
-/// Gated feed-forward blocks: dense ones, shared experts and routed experts.
+/// Feed-forward blocks: dense ones, shared experts and routed experts.
 #pragma once
 #include <qlib/model/linear_group.hpp>
 #include <qlib/model/router.hpp>
@@ -9,12 +9,12 @@
 
 namespace qlib::inline v0 {
 
-/// down(f(gate(x)) * up(x)) with its weights.
+/// down(f(gate(x)) * up(x)), or down(f(up(x))), with its weights.
 class feed_forward_block {
  public:
-  /// Gate and up, or one fused matrix, and down; names in full. `others` read the same input: see `other`.
-  status load(const parameter_source& source, const std::string& gate, const std::string& up, const std::string& fused, const std::string& down,
-              activation_function f, const std::vector<std::string>& others = {});
+  /// Names of `f` are below `prefix`, which is below the layer's. `others` read the same input: see `other`.
+  status load(const layer_context& context, const feed_forward_description& f, const std::string& prefix,
+              const std::vector<std::string>& others = {});
 
   status run(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x, matrix_view<float> out);
 
@@ -24,8 +24,9 @@ class feed_forward_block {
  private:
   linear_group inputs_, down_;
   activation_function activation_ = activation_function::silu;
+  xielu_constants xielu_;
   std::size_t others_ = 0;
-  bool fused_ = false;
+  bool fused_ = false, gated_ = true;
   activations gate_, up_;
 };
 
@@ -40,9 +41,9 @@ class experts_block {
   /// Gives the weights of router and shared expert back.
   void release_shared();
 
-  /// Adds every expert to `out`, in ascending order. `hidden` are the rows before the norm with these gains.
+  /// Adds every expert to `out`, in ascending order. `hidden` are the rows before this norm.
   status run_experts(const layer_context& context, std::span<const std::size_t> rows_of_sample, std::size_t chunk_tokens,
-                     matrix_view<const float> hidden, const std::vector<float>& gains, matrix_view<float> out);
+                     matrix_view<const float> hidden, const norm_weights& norm, matrix_view<float> out);
 
  private:
   feed_forward_block shared_;

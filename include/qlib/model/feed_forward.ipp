@@ -7,23 +7,31 @@
 
 namespace qlib::inline v0 {
 
-QLIB_INLINE status feed_forward_block::load(const parameter_source& source, const std::string& gate, const std::string& up, const std::string& fused,
-                                            const std::string& down, activation_function f, const std::vector<std::string>& others) {
+QLIB_INLINE status feed_forward_block::load(const layer_context& context, const feed_forward_description& f, const std::string& prefix,
+                                            const std::vector<std::string>& others) {
   inputs_ = {};
   down_ = {};
-  activation_ = f;
-  fused_ = !fused.empty();
+  activation_ = f.activation;
+  fused_ = !f.fused.empty();
+  gated_ = f.gated();
   others_ = others.size();
+  const auto name = [&](const std::string& below) { return context.name(prefix + below); };
   for (const std::string& module : others) inputs_.add(module);
   if (fused_) {
-    inputs_.add(fused);
+    inputs_.add(name(f.fused));
   } else {
-    inputs_.add(gate);
-    inputs_.add(up);
+    if (gated_) inputs_.add(name(f.gate));
+    inputs_.add(name(f.up));
   }
-  down_.add(down);
-  if (status s = inputs_.load(source); !s) return s;
-  return down_.load(source);
+  down_.add(name(f.down));
+  if (!f.activation_constants.empty()) {
+    std::vector<float> positive, negative;
+    if (status s = read_constants(context.source, name(f.activation_constants) + "alpha_p", 0, positive); !s) return s;
+    if (status s = read_constants(context.source, name(f.activation_constants) + "alpha_n", 0, negative); !s) return s;
+    xielu_ = xielu_constants::from_stored(positive[0], negative[0]);
+  }
+  if (status s = inputs_.load(context.source); !s) return s;
+  return down_.load(context.source);
 }
 
 QLIB_INLINE status feed_forward_block::other(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x, std::size_t i,
@@ -34,12 +42,15 @@ QLIB_INLINE status feed_forward_block::other(const layer_context& context, const
 QLIB_INLINE status feed_forward_block::run(const layer_context& context, const sample_chunk& chunk, matrix_view<const float> x,
                                            matrix_view<float> out) {
   if (status s = inputs_.apply(context, x, chunk, others_, gate_); !s) return s;
-  if (!fused_)
+  const bool two = gated_ && !fused_;
+  if (two)
     if (status s = inputs_.apply(context, x, chunk, others_ + 1, up_); !s) return s;
   const std::size_t width = fused_ ? gate_.view().cols() / 2 : gate_.view().cols();
   for_rows(x.rows(), context.threads, [&](std::size_t first, std::size_t count) {
-    for (std::size_t r = first; r < first + count; ++r)
-      activate(activation_, gate_.row(r), fused_ ? gate_.row(r) + width : up_.row(r), gate_.row(r), width);
+    for (std::size_t r = first; r < first + count; ++r) {
+      if (!gated_) activate_alone(activation_, xielu_, gate_.row(r), width);
+      else activate(activation_, gate_.row(r), two ? up_.row(r) : gate_.row(r) + width, gate_.row(r), width);
+    }
   });
   const matrix_view<const float> joined{gate_.row(0), x.rows(), width, gate_.view().stride()};
   return down_.apply(context, joined, chunk.starts, chunk.first_sample, 0, out);
@@ -57,9 +68,7 @@ QLIB_INLINE status experts_block::load(const layer_context& context, std::size_t
     for (std::string& module : others) alone_.add(std::move(module));
     return alone_.load(context.source);
   }
-  const std::string shared = context.name(e.shared);
-  return shared_.load(context.source, shared + "gate_proj", shared + "up_proj", "", shared + "down_proj", context.model.feed_forward.activation,
-                      others);
+  return shared_.load(context, e.shared_block, e.shared, others);
 }
 
 QLIB_INLINE void experts_block::release_shared() {
@@ -92,7 +101,7 @@ QLIB_INLINE status experts_block::route_chunk(const layer_context& context, cons
 }
 
 QLIB_INLINE status experts_block::run_experts(const layer_context& context, std::span<const std::size_t> rows_of_sample, std::size_t chunk_tokens,
-                                              matrix_view<const float> hidden, const std::vector<float>& gains, matrix_view<float> out) {
+                                              matrix_view<const float> hidden, const norm_weights& norm, matrix_view<float> out) {
   const experts_description& e = context.model.experts;
   const std::size_t k = e.routing.top_k, samples = rows_of_sample.size() - 1;
   for (std::size_t expert = 0; expert < e.routing.experts; ++expert) {
@@ -108,9 +117,8 @@ QLIB_INLINE status experts_block::run_experts(const layer_context& context, std:
       first_visit[s + 1] = visits.size();
     }
     if (visits.empty()) continue;
-    const std::string prefix = context.name(numbered(e.expert, expert));
     feed_forward_block block;
-    if (status s = block.load(context.source, prefix + e.gate, prefix + e.up, "", prefix + e.down, e.activation); !s) return s;
+    if (status s = block.load(context, e.block, numbered(e.expert, expert)); !s) return s;
     for (const sample_chunk& chunk : cut_samples(first_visit, chunk_tokens)) {
       if (chunk.rows() == 0) continue;
       if (status s = rows_.reshape(chunk.rows(), hidden.cols()); !s) return s;
@@ -119,8 +127,8 @@ QLIB_INLINE status experts_block::run_experts(const layer_context& context, std:
       for_rows(chunk.rows(), context.threads, [&](std::size_t first, std::size_t count) {
         for (std::size_t r = first; r < first + count; ++r) {
           float* x = rows_.row(r);
-          if (gains.empty()) std::copy_n(hidden.row(here[r].row), hidden.cols(), x);
-          else rms_norm(hidden.row(here[r].row), gains, context.model.eps, x, hidden.cols());
+          if (norm.active) norm.apply(hidden.row(here[r].row), x, hidden.cols());
+          else std::copy_n(hidden.row(here[r].row), hidden.cols(), x);
           if (e.scale_input)
             for (std::size_t c = 0; c < hidden.cols(); ++c) x[c] *= here[r].weight;
         }

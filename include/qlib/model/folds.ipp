@@ -13,8 +13,9 @@ QLIB_INLINE std::vector<std::string> folded_parameters::names() const {
 }
 
 QLIB_INLINE std::optional<std::vector<std::uint64_t>> folded_parameters::shape(const std::string& name) const {
+  if (auto stored = base_->shape(name)) return stored;
   if (const std::vector<float>* v = folds_->vector(name)) return std::vector<std::uint64_t>{v->size()};
-  return base_->shape(name);
+  return std::nullopt;
 }
 
 QLIB_INLINE std::optional<dtype> folded_parameters::type(const std::string& name) const {

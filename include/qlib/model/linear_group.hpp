@@ -41,6 +41,9 @@ std::vector<sample_chunk> cut_samples(std::span<const std::size_t> rows_of_sampl
 /// A tensor of gains or other constants as f32, whatever its shape; empty for an empty name. `offset` is added to each.
 status read_constants(const parameter_source& source, const std::string& name, float offset, std::vector<float>& out);
 
+/// The norm of this name, in full; inactive for an empty one.
+status read_norm(const model_description& model, const parameter_source& source, const std::string& name, norm_weights& out);
+
 class linear_group {
  public:
   /// One that is shown to the hook only when `computed` is false.

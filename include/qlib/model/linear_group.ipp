@@ -28,6 +28,14 @@ QLIB_INLINE status read_constants(const parameter_source& source, const std::str
   return {};
 }
 
+QLIB_INLINE status read_norm(const model_description& model, const parameter_source& source, const std::string& name, norm_weights& out) {
+  out = {.kind = model.norm, .active = !name.empty(), .eps = model.eps};
+  if (name.empty() || !model.norm_weights) return {};
+  const float plus = model.gain == norm_gain::one_plus_weight ? 1.0f : 0.0f;
+  if (status s = read_constants(source, name + ".weight", plus, out.gains); !s) return s;
+  return model.norm_biases ? read_constants(source, name + ".bias", 0, out.biases) : status{};
+}
+
 QLIB_INLINE void linear_group::add(std::string module, bool computed) {
   modules_.push_back(std::move(module));
   computed_.push_back(computed);

@@ -2,6 +2,9 @@
 #pragma once
 #include <qlib/config.hpp>
 
+#include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
 
 namespace qlib::inline v0 {
@@ -59,6 +62,29 @@ inline bool is_expert(std::string_view module) {
   constexpr std::string_view list = ".experts.";
   const std::size_t at = module.find(list);
   return at != std::string_view::npos && at + list.size() < module.size() && module[at + list.size()] >= '0' && module[at + list.size()] <= '9';
+}
+
+/// A tensor [experts, ., .] of a family that stacks them, and the names of the linears it holds.
+struct expert_stack {
+  bool gate_up = false;  ///< gate and up rows; else down
+  std::string prefix;    ///< of an expert's number
+  std::string_view gate, up, down;
+
+  std::string module(std::uint64_t expert, std::string_view part) const { return prefix + std::to_string(expert) + "." + std::string(part); }
+};
+
+/// By the tensor's name. Granite's experts are called as Mixtral's are, which is what vLLM unpacks them to.
+inline std::optional<expert_stack> expert_stack_of(std::string_view tensor) {
+  const auto below = [&](std::string_view tail) { return std::string(tensor.substr(0, tensor.size() - tail.size())); };
+  for (const bool gate_up : {true, false}) {
+    const std::string_view plain = gate_up ? "gate_up_proj" : "down_proj";
+    if (ends_with_component(tensor, gate_up ? "experts.gate_up_proj" : "experts.down_proj"))
+      return expert_stack{gate_up, below(plain), "gate_proj", "up_proj", "down_proj"};
+    const std::string_view granite = gate_up ? "input_linear.weight" : "output_linear.weight";
+    if (ends_with_component(tensor, gate_up ? "block_sparse_moe.input_linear.weight" : "block_sparse_moe.output_linear.weight"))
+      return expert_stack{gate_up, below(granite) + "experts.", "w1", "w3", "w2"};
+  }
+  return std::nullopt;
 }
 
 }  // namespace qlib::inline v0

@@ -18,8 +18,8 @@ namespace detail {
 inline module_class class_of(std::string_view module) {
   for (std::string_view tail : {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_positions", "embeddings", "embed_in", "wpe"})
     if (ends_with_component(module, tail)) return module_class::embedding;
-  if (module == "lm_head" || module == "output" || module == "transformer.output_layer" || ends_with_component(module, "lm_head") ||
-      ends_with_component(module, "shared_head.head"))
+  if (module == "lm_head" || module == "output" || module == "embed_out" || module == "transformer.output_layer" ||
+      ends_with_component(module, "lm_head") || ends_with_component(module, "shared_head.head"))
     return module_class::head;
   for (std::string_view tail :
        {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate", "router.layer", "router.gate", "router"})
@@ -46,7 +46,7 @@ inline stacking stacking_of(std::string_view model_type, const tensor_info& t, s
 }
 
 inline const nlohmann::json* text_config(const nlohmann::json& config) {
-  for (const char* key : {"text_config", "llm_config"})
+  for (const char* key : {"text_config", "llm_config", "language_config"})
     if (auto it = config.find(key); it != config.end() && it->is_object()) return &*it;
   return &config;
 }
@@ -72,19 +72,17 @@ inline std::string tensor_of_stack(const tensor_info& t) {
 
 /// A stacked pair [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate] as 3 * experts linear layers. MXFP4:
 /// [experts, out, in / 32, 16].
-inline void unpack_experts(const checkpoint& source, std::size_t index, const stacking& how, std::vector<matrix_module>& out) {
+inline void unpack_experts(const checkpoint& source, std::size_t index, const expert_stack& names, const stacking& how,
+                           std::vector<matrix_module>& out) {
   const tensor_info& t = source.tensors()[index].info;
-  const bool gate_up = tensor_of_stack(t).ends_with("gate_up_proj");
-  const std::string base = t.name.substr(0, t.name.rfind('.'));
   const std::uint64_t experts = t.shape[0], d1 = t.shape[1], d2 = t.shape[2];
   const bool mxfp4 = t.shape.size() == 4;
   const std::uint64_t outs = how.transposed ? d2 : d1, ins = mxfp4 ? d2 * 32 : how.transposed ? d1 : d2;
   const stored_tensor* bias = source.find(tensor_of_stack(t) + "_bias");
   const auto bias_index = [&] { return static_cast<std::size_t>(bias - source.tensors().data()); };
   for (std::uint64_t e = 0; e < experts; ++e) {
-    const std::string prefix = base + "." + std::to_string(e) + ".";
-    const auto add = [&](const char* name, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
-      matrix_module m{.name = prefix + name, .kind = module_class::linear, .rows = rows, .cols = ins, .type = t.dtype, .stacked = true};
+    const auto add = [&](std::string_view name, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
+      matrix_module m{.name = names.module(e, name), .kind = module_class::linear, .rows = rows, .cols = ins, .type = t.dtype, .stacked = true};
       m.weight = {.tensor = index,
                   .offset = e * outs * ins + first * (how.transposed ? 1 : ins),
                   .row_stride = step * (how.transposed ? 1 : ins),
@@ -97,14 +95,14 @@ inline void unpack_experts(const checkpoint& source, std::size_t index, const st
       if (bias) m.bias = matrix_source{.tensor = bias_index(), .offset = e * outs + first, .row_stride = step, .col_stride = 1};
       out.push_back(std::move(m));
     };
-    if (!gate_up) {
-      add("down_proj", 0, 1, outs);
+    if (!names.gate_up) {
+      add(names.down, 0, 1, outs);
     } else if (how.interleaved) {
-      add("gate_proj", 0, 2, outs / 2);
-      add("up_proj", 1, 2, outs / 2);
+      add(names.gate, 0, 2, outs / 2);
+      add(names.up, 1, 2, outs / 2);
     } else {
-      add("gate_proj", 0, 1, outs / 2);
-      add("up_proj", outs / 2, 1, outs / 2);
+      add(names.gate, 0, 1, outs / 2);
+      add(names.up, outs / 2, 1, outs / 2);
     }
   }
 }
@@ -126,12 +124,15 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     found.push_back(
         {.where = where, .subject = "model_type", .problem = "missing", .remedy = "add the model_type that transformers knows this model by"});
   const auto known = described_model_types();
-  layout.known_family = std::find(known.begin(), known.end(), layout.model_type) != known.end();
+  const std::string text_type = detail::string_at(*detail::text_config(config), "model_type");
+  const auto is_known = [&](std::string_view type) { return std::binary_search(known.begin(), known.end(), type); };
+  layout.known_family = is_known(layout.model_type) || is_known(text_type);
   layout.run_dtype = detail::run_dtype_of(config);
   {
     const auto& text = *detail::text_config(config);
     const auto tied = text.find("tie_word_embeddings");
-    layout.tied_embeddings = tied != text.end() && tied->is_boolean() ? tied->get<bool>() : layout.model_type.starts_with("gemma");
+    layout.tied_embeddings =
+        tied != text.end() && tied->is_boolean() ? tied->get<bool>() : tied_by_default(text_type.empty() ? layout.model_type : text_type);
   }
 
   // What is dequantized on reading; any other quantized source would be quantized twice.
@@ -166,34 +167,33 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   std::set<std::size_t> taken;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const tensor_info& t = tensors[i].info;
-    const bool stacked = t.shape.size() == 3 && detail::is_weight_dtype(t.dtype) && t.elements() > 0 &&
-                         (t.name.ends_with("experts.gate_up_proj") || t.name.ends_with("experts.down_proj")) &&
-                         (t.name.ends_with("down_proj") || (how(t).transposed ? t.shape[2] : t.shape[1]) % 2 == 0);
+    const std::string stack_name = mxfp4 ? detail::tensor_of_stack(t) : t.name;
+    const auto stack = expert_stack_of(stack_name);
+    const bool stacked = stack && t.shape.size() == 3 && detail::is_weight_dtype(t.dtype) && t.elements() > 0 &&
+                         (!stack->gate_up || (how(t).transposed ? t.shape[2] : t.shape[1]) % 2 == 0);
     if (stacked) {
-      detail::unpack_experts(source, i, how(t), layout.matrices);
+      detail::unpack_experts(source, i, *stack, how(t), layout.matrices);
       taken.insert(i);
       if (const stored_tensor* b = source.find(t.name + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
       continue;
     }
-    if (mxfp4 && (t.name.ends_with("experts.gate_up_proj_blocks") || t.name.ends_with("experts.down_proj_blocks"))) {
-      const std::string stack = detail::tensor_of_stack(t);
-      const stored_tensor* scales = source.find(stack + "_scales");
+    if (stack && t.name.ends_with("_blocks")) {
+      const stored_tensor* scales = source.find(stack_name + "_scales");
       const std::vector<std::uint64_t> want(t.shape.begin(), t.shape.size() == 4 ? t.shape.end() - 1 : t.shape.end());
       const bool fits = t.shape.size() == 4 && t.shape[3] == 16 && t.dtype == dtype::u8 && t.elements() > 0 && scales && scales->info.shape == want &&
-                        (scales->info.dtype == dtype::u8 || scales->info.dtype == dtype::f8_e8m0) &&
-                        (t.name.ends_with("down_proj_blocks") || t.shape[1] % 2 == 0);
+                        (scales->info.dtype == dtype::u8 || scales->info.dtype == dtype::f8_e8m0) && (!stack->gate_up || t.shape[1] % 2 == 0);
       if (!fits) {
         found.push_back({.where = source.shards()[tensors[i].shard].path(),
                          .subject = t.name,
-                         .problem = "must be U8 [experts, out_features, in_features / 32, 16] with U8 " + stack +
+                         .problem = "must be U8 [experts, out_features, in_features / 32, 16] with U8 " + stack_name +
                                     "_scales [experts, out_features, in_features / 32] beside it",
                          .remedy = "the checkpoint is damaged"});
         continue;
       }
-      detail::unpack_experts(source, i, {false, true}, layout.matrices);
+      detail::unpack_experts(source, i, *stack, {false, true}, layout.matrices);
       taken.insert(i);
       taken.insert(static_cast<std::size_t>(scales - tensors.data()));
-      if (const stored_tensor* b = source.find(stack + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
+      if (const stored_tensor* b = source.find(stack_name + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
       continue;
     }
     if (t.shape.size() != 2 || !t.name.ends_with(".weight") || t.elements() == 0) continue;

@@ -40,7 +40,8 @@ inline std::optional<std::size_t> layer_number(std::string_view name, std::strin
 QLIB_INLINE void adopt_names(const parameter_source& source, model_description& model) {
   constexpr std::string_view stem = "model.";
   if (!source.contains(model.embedding + ".weight") && model.embedding.starts_with(stem))
-    for (const std::string_view prefix : {"model.language_model.", "language_model.model.", "thinker.model.", "model.text_model.", "model.model."}) {
+    for (const std::string_view prefix :
+         {"model.language_model.", "language_model.model.", "thinker.model.", "model.text_model.", "model.model.", "language.model."}) {
       std::string embedding = model.embedding;
       detail::replace_prefix(embedding, stem, prefix);
       if (!source.contains(embedding + ".weight")) continue;
@@ -50,7 +51,7 @@ QLIB_INLINE void adopt_names(const parameter_source& source, model_description& 
       break;
     }
   if (!model.tied && !source.contains(model.head + ".weight"))
-    for (const std::string_view prefix : {"language_model.", "model.", "model.language_model.", "thinker.", "model.text_model."})
+    for (const std::string_view prefix : {"language_model.", "model.", "model.language_model.", "thinker.", "model.text_model.", "language."})
       if (const std::string head = std::string(prefix) + model.head; source.contains(head + ".weight")) {
         model.head = head;
         break;
@@ -71,8 +72,11 @@ QLIB_INLINE std::vector<required_tensor> required_tensors(const model_descriptio
   const auto norm = [&](const std::string& name, std::uint64_t n) {
     if (!name.empty()) constant(name + ".weight", {n});
   };
-  for (const std::string* n : {&model.input_norm, &model.attention_output_norm, &model.feed_forward_norm, &model.feed_forward_output_norm})
+  for (const std::string* n : {&model.input_norm, &model.attention_output_norm, &model.feed_forward_norm, &model.feed_forward_output_norm}) {
+    if (!model.norm_weights) break;
     norm(*n, d);
+    if (model.norm_biases && !n->empty()) constant(*n + ".bias", {d});
+  }
   if (l.delta_net) {
     const delta_net_description& g = model.delta_net;
     const std::uint64_t keys = g.key_heads * g.key_dim, values = g.value_heads * g.value_dim;
@@ -119,39 +123,42 @@ QLIB_INLINE std::vector<required_tensor> required_tensors(const model_descriptio
       linear(a.key, a.kv_heads * a.head_dim, d);
       linear(a.value, a.kv_heads * a.head_dim, d);
     }
+    if (!a.gate.empty()) linear(a.gate, a.heads * a.head_dim, d);
     linear(a.output, d, a.heads * a.head_dim);
-    if (a.norm == query_key_norm::per_head || a.norm == query_key_norm::whole) {
+    if (a.norm == query_key_norm::own_head) {
+      constant(a.query_norm + ".weight", {a.heads, a.head_dim});
+      constant(a.key_norm + ".weight", {a.kv_heads, a.head_dim});
+    } else if (a.norm == query_key_norm::per_head || a.norm == query_key_norm::whole) {
       norm(a.query_norm, a.norm == query_key_norm::whole ? a.heads * a.head_dim : a.head_dim);
       norm(a.key_norm, a.norm == query_key_norm::whole ? a.kv_heads * a.head_dim : a.head_dim);
+      if (model.norm_biases) {
+        constant(a.query_norm + ".bias", {a.head_dim});
+        constant(a.key_norm + ".bias", {a.head_dim});
+      }
     }
     constant(a.sinks, {a.heads});
   }
-  const auto gated = [&](const std::string& gate, const std::string& up, const std::string& down) {
-    const std::uint64_t width = detail::columns_of(source, l.prefix + down);
-    linear(gate, width, d);
-    linear(up, width, d);
-    linear(down, d, width);
+  const auto block = [&](const std::string& prefix, const feed_forward_description& f) {
+    const std::uint64_t width = detail::columns_of(source, l.prefix + prefix + f.down);
+    for (const std::string& n : f.inputs()) linear(prefix + n, n == f.fused ? 2 * width : width, d);
+    linear(prefix + f.down, d, width);
+    if (f.activation_constants.empty()) return;
+    constant(prefix + f.activation_constants + "alpha_p", {1});
+    constant(prefix + f.activation_constants + "alpha_n", {1});
   };
   if (!l.experts) {
-    const feed_forward_description& f = model.feed_forward;
-    if (f.fused.empty()) {
-      gated(f.gate, f.up, f.down);
-    } else {
-      const std::uint64_t width = detail::columns_of(source, l.prefix + f.down);
-      linear(f.fused, 2 * width, d);
-      linear(f.down, d, width);
-    }
+    block("", model.feed_forward);
     return out;
   }
   const experts_description& e = model.experts;
   linear(e.router, e.routing.experts, d);
-  constant(e.correction_bias, {e.routing.experts});
-  if (!e.shared.empty()) gated(e.shared + "gate_proj", e.shared + "up_proj", e.shared + "down_proj");
+  const auto bias = source.shape(l.prefix + e.correction_bias);
+  // Ernie stores one row of a matrix.
+  if (bias && bias->size() == 2) constant(e.correction_bias, {1, e.routing.experts});
+  else constant(e.correction_bias, {e.routing.experts});
+  if (!e.shared.empty()) block(e.shared, e.shared_block);
   if (!e.shared_gate.empty()) linear(e.shared_gate, 1, d);
-  for (std::size_t i = 0; i < e.routing.experts; ++i) {
-    const std::string prefix = numbered(e.expert, i);
-    gated(prefix + e.gate, prefix + e.up, prefix + e.down);
-  }
+  for (std::size_t i = 0; i < e.routing.experts; ++i) block(numbered(e.expert, i), e.block);
   return out;
 }
 
@@ -192,8 +199,15 @@ QLIB_INLINE errors check_parameters(const model_description& model, const parame
                        .problem = "is no float bias for the " + std::to_string((*shape)[0]) + " rows of " + r.name,
                        .remedy = "the checkpoint is damaged"});
   };
+  // What transformers stores of a module beside its parameters: frequencies, GPT-NeoX' causal masks, constants of xielu.
+  const auto is_buffer = [&](const std::string& name) {
+    if (name.ends_with("inv_freq") || name.ends_with(".attention.masked_bias") || name.ends_with(".attn.masked_bias")) return true;
+    if (name.ends_with(".attention.bias") || name.ends_with(".attn.bias")) return source.shape(name)->size() == 4;
+    return !model.feed_forward.activation_constants.empty() && (name.ends_with("act_fn.beta") || name.ends_with("act_fn.eps"));
+  };
   check({model.embedding + ".weight", {model.vocabulary, model.hidden_size}});
-  check({model.final_norm + ".weight", {model.hidden_size}});
+  if (model.norm_weights) check({model.final_norm + ".weight", {model.hidden_size}});
+  if (model.norm_weights && model.norm_biases) check({model.final_norm + ".bias", {model.hidden_size}});
   if (model.tied) consumed.insert(model.head + ".weight");  // transformers ignores a stored head of a tied model
   else check({model.head + ".weight", {model.vocabulary, model.hidden_size}, true});
   for (std::size_t i = 0; i < model.layers.size(); ++i)
@@ -203,10 +217,10 @@ QLIB_INLINE errors check_parameters(const model_description& model, const parame
   const std::string stem = first.substr(0, first.size() - std::min<std::size_t>(first.size(), 2));  // without "0."
   const std::string decoder = stem.substr(0, stem.find("layers.") == std::string::npos ? stem.size() : stem.find("layers."));
   for (const std::string& name : source.names()) {
-    if (consumed.contains(name) || name.ends_with("inv_freq")) continue;
+    if (consumed.contains(name) || is_buffer(name)) continue;
     const auto layer = detail::layer_number(name, stem);
     if (layer && *layer >= model.layers.size()) continue;  // multi-token prediction
-    if (name.starts_with("mtp.") || contains_component(name, "mtp")) continue;
+    if (name.starts_with("mtp.") || contains_component(name, "mtp") || contains_component(name, "mtp_layers")) continue;
     if (!layer) {
       // Towers and their connectors stand beside the decoder.
       if (model.part_of_a_model && !(name.starts_with(decoder) && decoder != "model.")) continue;
@@ -227,7 +241,7 @@ QLIB_INLINE layer_sizes sizes_of_layer(const model_description& model, std::size
   layer_sizes sizes;
   const layer_description& l = model.layers[layer];
   const std::string experts = l.prefix + model.experts.expert.substr(0, model.experts.expert.find("{}"));
-  std::uint64_t columns = 4 * model.hidden_size, first_expert_columns = 0, expert_elements = 0;
+  std::uint64_t columns = (model.parallel ? 5 : 4) * model.hidden_size, first_expert_columns = 0, expert_elements = 0;
   for (const required_tensor& r : required_tensors(model, layer, source)) {
     if (!r.linear) continue;
     const auto shape = source.shape(r.name);

@@ -29,6 +29,9 @@ QLIB_INLINE result<residual_stream> residual_stream_of(const model_description& 
                  .remedy = "leave the rotation out"};
   };
   if (model.tied) return refuse(model.embedding, "the head is the embedding, and the final norm can be folded into the head alone");
+  if (model.norm == norm_kind::layer) return refuse(model.final_norm, "this norm subtracts the mean, which a rotation does not keep");
+  if (model.input_norm.empty() || model.feed_forward_norm.empty())
+    if (!model.parallel) return refuse(model.layers.front().prefix, "layers read the stream without a norm whose gains could be folded");
   for (const std::string& norm : {model.attention_output_norm, model.feed_forward_output_norm})
     if (!norm.empty()) return refuse(model.layers.front().prefix + norm, "this norm stands behind a branch, where its gains do not commute with it");
   for (const std::string& name : source.names())
@@ -47,7 +50,8 @@ QLIB_INLINE result<residual_stream> residual_stream_of(const model_description& 
       if (g.kind == subgraph_kind::norm_linear && (g.source == layer.prefix + model.input_norm || g.source == layer.prefix + model.feed_forward_norm))
         out.norms.push_back({g.source, g.one_plus, g.targets});
       // Values are mixed head by head, so a rotation within heads passes; a gate of single channels stops it.
-      if (g.kind == subgraph_kind::ov && !model.attention.output_gate) out.heads.push_back({g, model.attention.value_dim});
+      if (g.kind == subgraph_kind::ov && !model.attention.output_gate && model.attention.gate.empty())
+        out.heads.push_back({g, model.attention.value_dim});
     }
     out.writers.push_back(layer.prefix + (layer.delta_net ? "linear_attn.out_proj" : model.attention.output));
     if (!layer.experts) {
@@ -55,8 +59,8 @@ QLIB_INLINE result<residual_stream> residual_stream_of(const model_description& 
       continue;
     }
     const experts_description& e = model.experts;
-    if (!e.shared.empty()) out.writers.push_back(layer.prefix + e.shared + "down_proj");
-    for (std::size_t i = 0; i < e.routing.experts; ++i) out.writers.push_back(layer.prefix + numbered(e.expert, i) + e.down);
+    if (!e.shared.empty()) out.writers.push_back(layer.prefix + e.shared + e.shared_block.down);
+    for (std::size_t i = 0; i < e.routing.experts; ++i) out.writers.push_back(layer.prefix + numbered(e.expert, i) + e.block.down);
   }
   out.norms.push_back({model.final_norm, model.gain == norm_gain::one_plus_weight, {model.head}});
   for (const std::string& w : out.writers) {

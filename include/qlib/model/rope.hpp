@@ -23,6 +23,7 @@ struct rope_description {
   bool truncate = true;                              ///< yarn
   double original_length = 0, longest = 0;           ///< tokens: original_max_position_embeddings, max_position_embeddings
   double attention_factor = 1;                       ///< multiplies cos and sin
+  double long_attention_factor = 1;                  ///< longrope: instead of it, where long_factor divides the frequencies
   std::vector<double> short_factor = {}, long_factor = {};
 };
 

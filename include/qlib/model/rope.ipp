@@ -79,7 +79,8 @@ QLIB_INLINE bool rope_depends_on_length(const rope_description& rope, std::size_
 
 QLIB_INLINE rope_table make_rope_table(const rope_description& rope, std::size_t tokens) {
   const std::vector<float> inverse = rope_frequencies(rope, tokens);
-  const float factor = static_cast<float>(rope.attention_factor);
+  const bool is_long = rope.kind == rope_kind::longrope && static_cast<double>(tokens) > rope.original_length;
+  const float factor = static_cast<float>(is_long ? rope.long_attention_factor : rope.attention_factor);
   rope_table table{inverse.size(), {}, {}};
   table.cos.resize(tokens * inverse.size());
   table.sin.resize(tokens * inverse.size());

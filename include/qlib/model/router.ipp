@@ -44,6 +44,23 @@ inline void keep_best_groups(const router_description& r, std::span<float> choic
       std::fill_n(choice.begin() + static_cast<std::ptrdiff_t>(g * size), size, -std::numeric_limits<float>::infinity());
 }
 
+/// Two rounds: the largest logit, and its softmax among the logits close to it.
+inline void mix_sparsely(const router_description& r, std::span<float> scores, std::uint32_t* chosen, float* weights) {
+  std::vector<float> left(scores.begin(), scores.end()), near(scores.size());
+  for (std::size_t round = 0; round < r.top_k; ++round) {
+    const auto best = std::max_element(left.begin(), left.end());
+    const float top = *best;
+    for (std::size_t e = 0; e < near.size(); ++e) {
+      const float by = std::max(std::abs(scores[e]), top);
+      near[e] = (top - scores[e]) / by > 2 * r.jitter ? -std::numeric_limits<float>::infinity() : left[e];
+    }
+    softmax(near);
+    chosen[round] = static_cast<std::uint32_t>(best - left.begin());
+    weights[round] = near[chosen[round]];
+    *best = -std::numeric_limits<float>::infinity();
+  }
+}
+
 }  // namespace detail
 
 QLIB_INLINE void route(const router_description& r, matrix_view<const float> logits, std::span<const float> bias, matrix_view<std::uint32_t> chosen,
@@ -60,6 +77,10 @@ QLIB_INLINE void route(const router_description& r, matrix_view<const float> log
       if (r.score == router_score::top_k_softmax) detail::softmax({w, r.top_k});
       else
         for (std::size_t i = 0; i < r.top_k; ++i) w[i] = elementary::sigmoid(w[i]);
+      continue;
+    }
+    if (r.score == router_score::sparse_mixer) {
+      detail::mix_sparsely(r, scores, chosen.row(t), w);
       continue;
     }
     if (r.score == router_score::softmax) detail::softmax(scores);

@@ -41,7 +41,7 @@ struct row_runs {
 
 struct subgraph {
   subgraph_kind kind = subgraph_kind::norm_linear;
-  std::string source;                ///< module without ".weight": a norm, or a linear whose rows (and bias) are divided
+  std::string source;                ///< module without ".weight": a norm, or a linear whose rows are divided; its bias with it
   std::vector<std::string> targets;  ///< linears whose columns are multiplied
   row_runs channels;                 ///< which rows of the source; of a norm, all its gains
   bool one_plus = false;             ///< the stored gain is g - 1

@@ -20,7 +20,7 @@ class subgraph_list {
   }
 
   void norm(const std::string& norm, std::size_t width, std::vector<std::string> targets, bool may_be_one_plus = true) {
-    if (norm.empty()) return;
+    if (norm.empty() || !model_.norm_weights) return;
     for (std::string& t : targets) t = full(t);
     out.push_back({.kind = subgraph_kind::norm_linear,
                    .source = full(norm),
@@ -29,10 +29,14 @@ class subgraph_list {
                    .one_plus = may_be_one_plus && model_.gain == norm_gain::one_plus_weight});
   }
 
-  void up_down(const std::string& up, const std::string& down, bool fused, activation_function f) {
-    if (f == activation_function::clamped_swiglu) return;
-    const std::size_t width = columns(down);
-    out.push_back({.kind = subgraph_kind::up_down, .source = full(up), .targets = {full(down)}, .channels = {fused ? width : 0, width, 1, width}});
+  void up_down(const std::string& prefix, const feed_forward_description& f) {
+    if (!f.gated() || f.activation == activation_function::clamped_swiglu) return;
+    const bool fused = !f.fused.empty();
+    const std::size_t width = columns(prefix + f.down);
+    out.push_back({.kind = subgraph_kind::up_down,
+                   .source = full(prefix + (fused ? f.fused : f.up)),
+                   .targets = {full(prefix + f.down)},
+                   .channels = {fused ? width : 0, width, 1, width}});
   }
 
   std::vector<subgraph> out;
@@ -46,7 +50,8 @@ class subgraph_list {
 /// Keys and queries of an attention that is not latent.
 inline void query_key_subgraph(const model_description& model, const layer_description& layer, subgraph_list& list) {
   const attention_description& a = model.attention;
-  if (a.norm == query_key_norm::l2) return;
+  if (a.norm == query_key_norm::l2 || a.clip != 0) return;
+  if (a.norm != query_key_norm::none && model.norm_biases) return;
   const std::size_t d = a.head_dim, group = a.heads / a.kv_heads;
   subgraph g;
   g.kind = subgraph_kind::query_key;
@@ -69,7 +74,7 @@ inline void query_key_subgraph(const model_description& model, const layer_descr
       g.target_rows = {0, group * d, a.kv_heads, (group + 2) * d};
     }
   } else {
-    const bool whole = a.norm == query_key_norm::whole;
+    const bool whole = a.norm == query_key_norm::whole || a.norm == query_key_norm::own_head;
     g.norms = true;
     g.one_plus = model.gain == norm_gain::one_plus_weight;
     g.source = list.full(a.key_norm);
@@ -82,14 +87,20 @@ inline void query_key_subgraph(const model_description& model, const layer_descr
   list.out.push_back(std::move(g));
 }
 
-inline void attention_subgraphs(const model_description& model, const layer_description& layer, subgraph_list& list) {
+/// `beside` read the input norm too: the feed-forward block of a parallel layer with one norm.
+inline void attention_subgraphs(const model_description& model, const layer_description& layer, const std::vector<std::string>& beside,
+                                subgraph_list& list) {
   const attention_description& a = model.attention;
+  const auto with = [&](std::vector<std::string> readers) {
+    readers.insert(readers.end(), beside.begin(), beside.end());
+    return readers;
+  };
   if (a.latent) {
     const latent_attention& l = *a.latent;
     std::vector<std::string> readers{l.query_rank ? "self_attn.q_a_proj" : "self_attn.q_proj", "self_attn.kv_a_proj_with_mqa"};
     if (l.indexer)
       for (const char* n : {"self_attn.indexer.wk", "self_attn.indexer.weights_proj"}) readers.push_back(n);
-    list.norm(model.input_norm, model.hidden_size, readers);
+    list.norm(model.input_norm, model.hidden_size, with(readers));
     if (l.query_rank) {
       std::vector<std::string> q{"self_attn.q_b_proj"};
       if (l.indexer) q.push_back("self_attn.indexer.wq_b");
@@ -108,14 +119,16 @@ inline void attention_subgraphs(const model_description& model, const layer_desc
   row_runs values{0, a.kv_heads * d, 1, a.kv_heads * d};
   if (a.rows == fused_rows::concatenated) values.first = (a.heads + a.kv_heads) * d;
   if (a.rows == fused_rows::grouped) values = {(group + 1) * d, d, a.kv_heads, (group + 2) * d};
-  if (a.fused.empty()) list.norm(model.input_norm, model.hidden_size, {a.query, a.key, a.value});
-  else list.norm(model.input_norm, model.hidden_size, {a.fused});
-  list.out.push_back({.kind = subgraph_kind::ov,
-                      .source = list.full(a.fused.empty() ? a.value : a.fused),
-                      .targets = {list.full(a.output)},
-                      .channels = values,
-                      .repeats = group,
-                      .repeat_width = d});
+  std::vector<std::string> readers = a.fused.empty() ? std::vector{a.query, a.key, a.value} : std::vector{a.fused};
+  if (!a.gate.empty()) readers.push_back(a.gate);
+  list.norm(model.input_norm, model.hidden_size, with(std::move(readers)));
+  if (a.clip == 0)
+    list.out.push_back({.kind = subgraph_kind::ov,
+                        .source = list.full(a.fused.empty() ? a.value : a.fused),
+                        .targets = {list.full(a.output)},
+                        .channels = values,
+                        .repeats = group,
+                        .repeat_width = d});
   query_key_subgraph(model, layer, list);
 }
 
@@ -123,42 +136,39 @@ inline void attention_subgraphs(const model_description& model, const layer_desc
 
 QLIB_INLINE std::vector<subgraph> subgraphs(const model_description& model, std::size_t layer, const parameter_source& source) {
   const layer_description& l = model.layers[layer];
+  const experts_description& e = model.experts;
   detail::subgraph_list list{model, l, source};
+  std::vector<std::string> fed;  // what reads the input of the feed-forward part
+  if (!l.experts) {
+    fed = model.feed_forward.inputs();
+  } else {
+    fed.push_back(e.router);
+    if (!e.shared_gate.empty()) fed.push_back(e.shared_gate);
+    if (!e.shared.empty())
+      for (const std::string& n : e.shared_block.inputs()) fed.push_back(e.shared + n);
+    for (std::size_t i = 0; i < e.routing.experts; ++i)
+      for (const std::string& n : e.block.inputs()) fed.push_back(numbered(e.expert, i) + n);
+  }
+  const bool one_norm = model.parallel && model.feed_forward_norm.empty();
+  const std::vector<std::string> beside = one_norm ? fed : std::vector<std::string>{};
   if (l.delta_net) {
     std::vector<std::string> readers;
     if (model.delta_net.split)
       for (const char* part : {"qkv", "z", "b", "a"}) readers.push_back(std::string("linear_attn.in_proj_") + part);
     else
       for (const char* part : {"qkvz", "ba"}) readers.push_back(std::string("linear_attn.in_proj_") + part);
+    readers.insert(readers.end(), beside.begin(), beside.end());
     list.norm(model.input_norm, model.hidden_size, readers);
   } else {
-    detail::attention_subgraphs(model, l, list);
+    detail::attention_subgraphs(model, l, beside, list);
   }
+  list.norm(model.feed_forward_norm, model.hidden_size, fed);
   if (!l.experts) {
-    const feed_forward_description& f = model.feed_forward;
-    if (f.fused.empty()) list.norm(model.feed_forward_norm, model.hidden_size, {f.gate, f.up});
-    else list.norm(model.feed_forward_norm, model.hidden_size, {f.fused});
-    list.up_down(f.fused.empty() ? f.up : f.fused, f.down, !f.fused.empty(), f.activation);
+    list.up_down("", model.feed_forward);
     return std::move(list.out);
   }
-  const experts_description& e = model.experts;
-  std::vector<std::string> readers{e.router};
-  if (!e.shared_gate.empty()) readers.push_back(e.shared_gate);
-  if (!e.shared.empty()) {
-    readers.push_back(e.shared + "gate_proj");
-    readers.push_back(e.shared + "up_proj");
-  }
-  for (std::size_t i = 0; i < e.routing.experts; ++i) {
-    const std::string prefix = numbered(e.expert, i);
-    readers.push_back(prefix + e.gate);
-    readers.push_back(prefix + e.up);
-  }
-  list.norm(model.feed_forward_norm, model.hidden_size, readers);
-  if (!e.shared.empty()) list.up_down(e.shared + "up_proj", e.shared + "down_proj", false, model.feed_forward.activation);
-  for (std::size_t i = 0; i < e.routing.experts; ++i) {
-    const std::string prefix = numbered(e.expert, i);
-    list.up_down(prefix + e.up, prefix + e.down, false, e.activation);
-  }
+  if (!e.shared.empty()) list.up_down(e.shared, e.shared_block);
+  for (std::size_t i = 0; i < e.routing.experts; ++i) list.up_down(numbered(e.expert, i), e.block);
   return std::move(list.out);
 }
 

@@ -14,13 +14,13 @@ namespace detail {
 inline std::vector<std::vector<std::string>> fused_names(const model_description& model) {
   const attention_description& a = model.attention;
   const feed_forward_description& f = model.feed_forward;
-  const std::string& shared = model.experts.shared;
+  const experts_description& e = model.experts;
   std::vector<std::vector<std::string>> out{{a.query, a.key, a.value},
                                             {"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa"},
                                             {"linear_attn.in_proj_qkv", "linear_attn.in_proj_z"},
                                             {"linear_attn.in_proj_b", "linear_attn.in_proj_a"},
                                             {f.gate, f.up}};
-  if (!shared.empty()) out.push_back({shared + "gate_proj", shared + "up_proj"});
+  if (!e.shared.empty()) out.push_back({e.shared + e.shared_block.gate, e.shared + e.shared_block.up});
   return out;
 }
 

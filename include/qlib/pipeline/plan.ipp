@@ -26,7 +26,7 @@ class planner {
     about_.config_text = source.config_text();
     about_.recipe = &r;
     about_.follow = options.follow;
-    if (options.model && (!r.attention.empty() || !r.suppression.empty() || r.rotation)) {
+    if (options.model) {
       parameters_.emplace(source, layout);
       model_ = *options.model;
       adopt_names(*parameters_, *model_);
@@ -103,8 +103,8 @@ class planner {
 
   /// Static inputs have a range only where the forward pass goes: it leaves the layers of multi-token prediction and towers out.
   bool is_computed(const matrix_module& m, const scheme& s) const {
-    if (!s.input_activations || s.input_activations->dynamic || !options_.model || m.kind == module_class::head) return true;
-    const auto& layers = options_.model->layers;
+    if (!s.input_activations || s.input_activations->dynamic || !model_ || m.kind == module_class::head) return true;
+    const auto& layers = model_->layers;
     return std::any_of(layers.begin(), layers.end(), [&](const layer_description& l) { return m.name.starts_with(l.prefix); });
   }
 
@@ -245,7 +245,11 @@ class planner {
 
   void add_raw(std::size_t tensor) {
     const tensor_info& t = source_.tensors()[tensor].info;
-    if (folded_.vectors.contains(t.name)) return add_vector({.tensor = tensor}, t.name, t.elements(), t.dtype, t.dtype);
+    if (folded_.vectors.contains(t.name)) {
+      add_vector({.tensor = tensor}, t.name, t.elements(), t.dtype, t.dtype);
+      plan_.slots.back().tensor.shape = t.shape;  // gains of heads are a matrix
+      return;
+    }
     work_item item;
     item.name = t.name;
     item.source = {.tensor = tensor};
