@@ -55,6 +55,7 @@ QLIB_INLINE void added_token_finder::split(std::string_view s, std::vector<segme
         if (!is_white_space(character_at(s, before).code)) break;
         begin = before;
       }
+      begin = std::max(begin, done);
     }
     if (token.rstrip) {
       while (end < s.size()) {
@@ -64,8 +65,8 @@ QLIB_INLINE void added_token_finder::split(std::string_view s, std::vector<segme
       }
     }
     if (begin > done) out.push_back({{done, begin}, no_token});
-    out.push_back({{begin, end}, token.id});
-    done = std::max(done, end);
+    if (begin < end) out.push_back({{begin, end}, token.id});  // all of it may be white space that the token before took
+    done = end;  // of a token within the white space that the one before took, the rest of that white space comes again
   }
   if (done < s.size()) out.push_back({{done, s.size()}, no_token});
 }

@@ -40,8 +40,9 @@ constexpr bool is_white_space(char32_t c) {
 
 bool is_word(char32_t c);         ///< `\w` of regular expressions: letters, marks, digits, connectors
 bool is_numeric(char32_t c);      ///< general category N
-bool is_punctuation(char32_t c);  ///< general category P, and ASCII punctuation of category S
-bool is_accent(char32_t c);       ///< general category Mn
+bool is_punctuation(char32_t c);  ///< general category P as of the reference's older table, and ASCII punctuation of category S
+bool is_mark(char32_t c);         ///< general category M, as the older table of `StripAccents` has it
+bool is_accent(char32_t c);       ///< general category Mn, as the older table of `BertNormalizer` has it
 bool is_control(char32_t c);      ///< general categories Cc, Cf and Co; not tab, line feed, carriage return
 void append_lower_case(std::string& out, char32_t c);
 
