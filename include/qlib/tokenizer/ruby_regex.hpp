@@ -15,10 +15,6 @@ namespace text {
 /// `[a[^b]&&c]` unites and intersects, `\p{Punct}` is P but `[:punct:]` P and S, `\p{Han}` is the script itself.
 result<std::string> pcre2_pattern(std::string_view ruby);
 
-/// The members of `\w`, for use in brackets. Those of the `regex` crate have joiners, those of Oniguruma also six Latin-1 numbers.
-inline constexpr std::string_view crate_word_class =
-    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
-
 }  // namespace text
 }  // namespace qlib::inline v0
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/tokenizer/ruby_classes.hpp>
 #include <qlib/tokenizer/ruby_regex.hpp>
 #include <qlib/tokenizer/unicode_text.hpp>
 
@@ -10,159 +11,7 @@ namespace text {
 
 namespace detail {
 
-/// `\w` in brackets; alone it has some numbers of Latin-1 too.
-inline constexpr std::string_view ruby_word_class =
-    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
-inline constexpr std::string_view latin_numbers = R"(\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 inline constexpr std::string_view any_character = "(?s:.)";
-
-/// The members of a property or POSIX class that PCRE2 lacks or understands differently; empty for others. `name` has small letters and
-/// digits only. A first '^' says that the members are those that do not belong.
-QLIB_INLINE std::string_view ruby_class(std::string_view name, bool posix) {
-  constexpr std::pair<std::string_view, std::string_view> classes[] = {
-      {"alpha", R"(\p{Alphabetic})"},
-      {"alnum", R"(\p{Alphabetic}\p{Nd})"},
-      {"digit", R"(\p{Nd})"},
-      {"space", R"(\p{White_Space})"},
-      {"lower", R"(\p{Lowercase})"},
-      {"upper", R"(\p{Uppercase})"},
-      {"blank", R"(\t\p{Zs})"},
-      {"cntrl", R"(\p{Cc})"},
-      {"xdigit", "0-9A-Fa-f"},
-      {"graph", R"(^\p{Cn}\p{Cs}\p{Cc}\p{Z})"},
-      {"print", R"(^\p{Cn}\p{Cs}\p{Cc}\p{Zl}\p{Zp})"},
-      {"ascii", R"(\x00-\x7f)"},
-      {"any", R"(\x{0}-\x{10ffff})"},
-      {"assigned", R"(\P{Cn})"},
-      {"letter", R"(\p{L})"},
-      {"uppercaseletter", R"(\p{Lu})"},
-      {"lowercaseletter", R"(\p{Ll})"},
-      {"titlecaseletter", R"(\p{Lt})"},
-      {"casedletter", R"(\p{Lu}\p{Ll}\p{Lt})"},
-      {"lc", R"(\p{Lu}\p{Ll}\p{Lt})"},
-      {"modifierletter", R"(\p{Lm})"},
-      {"otherletter", R"(\p{Lo})"},
-      {"mark", R"(\p{M})"},
-      {"combiningmark", R"(\p{M})"},
-      {"nonspacingmark", R"(\p{Mn})"},
-      {"spacingmark", R"(\p{Mc})"},
-      {"enclosingmark", R"(\p{Me})"},
-      {"number", R"(\p{N})"},
-      {"decimalnumber", R"(\p{Nd})"},
-      {"letternumber", R"(\p{Nl})"},
-      {"othernumber", R"(\p{No})"},
-      {"punctuation", R"(\p{P})"},
-      {"connectorpunctuation", R"(\p{Pc})"},
-      {"dashpunctuation", R"(\p{Pd})"},
-      {"openpunctuation", R"(\p{Ps})"},
-      {"closepunctuation", R"(\p{Pe})"},
-      {"initialpunctuation", R"(\p{Pi})"},
-      {"finalpunctuation", R"(\p{Pf})"},
-      {"otherpunctuation", R"(\p{Po})"},
-      {"symbol", R"(\p{S})"},
-      {"mathsymbol", R"(\p{Sm})"},
-      {"currencysymbol", R"(\p{Sc})"},
-      {"modifiersymbol", R"(\p{Sk})"},
-      {"othersymbol", R"(\p{So})"},
-      {"separator", R"(\p{Z})"},
-      {"spaceseparator", R"(\p{Zs})"},
-      {"lineseparator", R"(\p{Zl})"},
-      {"paragraphseparator", R"(\p{Zp})"},
-      {"other", R"(\p{C})"},
-      {"control", R"(\p{Cc})"},
-      {"format", R"(\p{Cf})"},
-      {"unassigned", R"(\p{Cn})"},
-      {"privateuse", R"(\p{Co})"},
-      {"surrogate", R"(\p{Cs})"},
-  };
-  if (name == "word") return ruby_word_class;
-  if (name == "punct") return posix ? R"(\p{P}\p{S})" : R"(\p{P})";
-  for (const auto& [known, members] : classes)
-    if (known == name) return members;
-  return {};
-}
-
-/// Properties that mean the same to both; all other names are those of scripts.
-QLIB_INLINE bool shared_property(std::string_view name) {
-  constexpr std::string_view names[] = {"l",
-                                        "lu",
-                                        "ll",
-                                        "lt",
-                                        "lm",
-                                        "lo",
-                                        "m",
-                                        "mn",
-                                        "mc",
-                                        "me",
-                                        "n",
-                                        "nd",
-                                        "nl",
-                                        "no",
-                                        "p",
-                                        "pc",
-                                        "pd",
-                                        "ps",
-                                        "pe",
-                                        "pi",
-                                        "pf",
-                                        "po",
-                                        "s",
-                                        "sm",
-                                        "sc",
-                                        "sk",
-                                        "so",
-                                        "z",
-                                        "zs",
-                                        "zl",
-                                        "zp",
-                                        "c",
-                                        "cc",
-                                        "cf",
-                                        "cn",
-                                        "co",
-                                        "cs",
-                                        "alphabetic",
-                                        "lowercase",
-                                        "uppercase",
-                                        "whitespace",
-                                        "emoji",
-                                        "ideographic",
-                                        "math",
-                                        "dash",
-                                        "hexdigit",
-                                        "asciihexdigit",
-                                        "diacritic",
-                                        "extender",
-                                        "cased",
-                                        "caseignorable",
-                                        "idstart",
-                                        "idcontinue",
-                                        "xidstart",
-                                        "xidcontinue",
-                                        "emojipresentation",
-                                        "emojimodifier",
-                                        "emojimodifierbase",
-                                        "emojicomponent",
-                                        "extendedpictographic",
-                                        "quotationmark",
-                                        "terminalpunctuation",
-                                        "unifiedideograph",
-                                        "variationselector",
-                                        "regionalindicator",
-                                        "joincontrol",
-                                        "defaultignorablecodepoint",
-                                        "graphemebase",
-                                        "graphemeextend",
-                                        "noncharactercodepoint",
-                                        "patternwhitespace",
-                                        "patternsyntax",
-                                        "radical",
-                                        "softdotted",
-                                        "sentenceterminal"};
-  for (const std::string_view known : names)
-    if (known == name) return true;
-  return false;
-}
 
 /// Translates one pattern from left to right.
 class ruby_translation {
@@ -377,9 +226,8 @@ class ruby_translation {
 
   /// Outside brackets.
   void escape() {
-    const bool word_alone = sees("\\w") || sees("\\W");
     if (std::string inside = members(); !inside.empty()) {
-      if (word_alone) inside += latin_numbers;
+      if (inside.ends_with(ruby_word_class)) inside += latin_numbers;
       out_ += inside.size() > 4 && inside.starts_with("\\p{") && inside.find('}') == inside.size() - 1 ? inside : "[" + inside + "]";
       return;
     }

@@ -3,7 +3,7 @@
 #include <qlib/io/utf8.hpp>
 #include <qlib/tokenizer/byte_alphabet.hpp>
 #include <qlib/tokenizer/json_cursor.hpp>
-#include <qlib/tokenizer/ruby_regex.hpp>
+#include <qlib/tokenizer/ruby_classes.hpp>
 #include <qlib/tokenizer/tokenizer_json.hpp>
 
 #include <algorithm>
