@@ -98,6 +98,11 @@ TEST_CASE("a directory without a tokenizer.json is refused with its path") {
   REQUIRE_FALSE(words);
   CHECK(words.error().text() ==
         folder.path("tokenizer.json") + ": there is no such file: download the checkpoint's tokenizer.json, or pass token ids with --calib_ids");
+  folder.write("vocab.json", "{}");
+  const auto other = tokenizer::load(folder.path());
+  REQUIRE_FALSE(other);
+  CHECK(other.error().problem == "there is no such file, and vocab.json beside it is not read");
+  CHECK(other.error().remedy.find("AutoTokenizer.from_pretrained(folder).save_pretrained(folder)") != std::string::npos);
   folder.write("tokenizer.json", small().dump());
   folder.write("tokenizer_config.json", "{");
   const auto config = tokenizer::load(folder.path());
@@ -158,6 +163,20 @@ TEST_CASE("added tokens get the next ids whatever the file says, the first of eq
   j["model"]["vocab"]["far"] = 9;
   CHECK(*tokenizer::parse(j.dump())->encode("<x><y>") == ids{7, 8});
   CHECK(*tokenizer::parse(j.dump())->decode(ids{1, 6, 2}) == "a b");
+}
+
+TEST_CASE("a tokenizer whose regular expression or normalizer never ends is given up, and tells so") {
+  json j = small();
+  j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a|aa)+$"}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const auto slow = tokenizer::parse(j.dump())->encode(std::string(3000, 'a') + "!");
+  REQUIRE_FALSE(slow);
+  CHECK(slow.error().problem == "the tokenizer gave up at a regular expression: match limit exceeded");
+  j = small();
+  const json grows = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'a')}};
+  j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {grows, grows, grows, grows}}};
+  const auto large = tokenizer::parse(j.dump())->encode("a");
+  REQUIRE_FALSE(large);
+  CHECK(large.error().problem == "the tokenizer gave up at a normalizer: the text has more than 256 MiB");
 }
 
 TEST_CASE("a decoder that is not supported refuses to decode and no more") {

@@ -24,6 +24,8 @@ QLIB_INLINE bool is_chinese(char32_t c) {
          (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) || (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
+inline constexpr std::size_t largest_text = std::size_t{1} << 28;
+
 struct normalizing {
   std::string s;
   regex_scratch& scratch;
@@ -56,6 +58,7 @@ struct normalizing {
     bool any = false;
     const std::optional<std::string> seen = step.pattern.expression ? with_stand_ins(s) : std::nullopt;
     step.pattern.each_match(seen ? *seen : s, scratch, [&](extent match) {
+      if (out.size() > largest_text) return;
       out.append(s, at, match.begin - at);
       // What replaces counts as the last character that it replaces.
       if (match.begin < first) made = out.size() + (match.end > first ? 0 : step.content.size() + first - match.end);
@@ -64,6 +67,7 @@ struct normalizing {
       any = true;
     });
     if (!any) return;
+    if (out.size() > largest_text) return scratch.fail("a normalizer: the text has more than 256 MiB");
     first = made;
     out.append(s, at, s.npos);
     s = std::move(out);

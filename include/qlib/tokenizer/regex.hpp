@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace qlib::inline v0 {
 namespace text {
@@ -21,6 +22,9 @@ class regex_scratch {
   regex_scratch();
   /// Why a match was given up, or empty.
   const std::string& failure() const { return failure_; }
+  void fail(std::string why) {
+    if (failure_.empty()) failure_ = std::move(why);
+  }
   void forget_failure() { failure_.clear(); }
 
  private:

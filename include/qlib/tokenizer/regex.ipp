@@ -34,7 +34,10 @@ QLIB_INLINE regex_scratch::regex_scratch() {
 
 QLIB_INLINE result<regex> regex::compile(std::string_view pattern, const std::string& where, const std::string& subject) {
   const auto fault = [&](const std::string& problem) {
-    return error{error_kind::invalid_input, where, subject, "regex `" + std::string{pattern} + "`: " + problem,
+    return error{error_kind::invalid_input, where, subject,
+                 "regex `" +
+                     (pattern.size() > 1000 ? std::string{pattern.substr(0, character_before(pattern, 1000))} + "..." : std::string{pattern}) +
+                     "`: " + problem,
                  "tokenize with another program and pass the ids with --calib_ids"};
   };
   const auto translated = pcre2_pattern(pattern);
@@ -63,13 +66,13 @@ QLIB_INLINE bool regex::find(std::string_view subject, std::size_t from, regex_s
   const int answer = jit_ ? pcre2_jit_match(code, text, subject.size(), from, 0, data, context)
                           : pcre2_match(code, text, subject.size(), from, PCRE2_NO_UTF_CHECK, data, context);
   if (answer < 0) {
-    if (answer != PCRE2_ERROR_NOMATCH) scratch.failure_ = detail::pcre2_message(answer);
+    if (answer != PCRE2_ERROR_NOMATCH) scratch.fail("a regular expression: " + detail::pcre2_message(answer));
     return false;
   }
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data);
   match = {ends[0], ends[1]};
   if (match.begin <= match.end) return true;
-  scratch.failure_ = "a match ends before it begins";
+  scratch.fail("a regular expression: a match ends before it begins");
   return false;
 }
 

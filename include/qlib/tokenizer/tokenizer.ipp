@@ -67,6 +67,16 @@ QLIB_INLINE result<tokenizer> tokenizer::load(const std::string& path) {
   }
   if (::stat(file.c_str(), &info) != 0) {
     const bool directory = !config_file.empty();
+    const std::string folder = file.substr(0, file.size() - std::string_view{"tokenizer.json"}.size() * directory);
+    // Other files of a tokenizer, from which transformers makes a tokenizer.json.
+    for (const char* other :
+         {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model", "qwen.tiktoken", "vocab.json", "vocab.txt"})
+      if (directory && ::stat((folder + other).c_str(), &info) == 0)
+        return error{error_kind::invalid_input,
+                     file,
+                     {},
+                     std::string{"there is no such file, and "} + other + " beside it is not read",
+                     "make it with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or pass token ids with --calib_ids"};
     return error{error_kind::invalid_input,
                  file,
                  {},
@@ -156,7 +166,7 @@ QLIB_INLINE result<std::vector<std::int32_t>> tokenizer::encode(std::string_view
   }
   if (add_special) out.insert(out.end(), parts.suffix.begin(), parts.suffix.end());
   if (!work.regex.failure().empty()) {
-    const std::string problem = "a regular expression of the tokenizer was given up: " + work.regex.failure();
+    const std::string problem = "the tokenizer gave up at " + work.regex.failure();
     work.regex.forget_failure();
     return error{error_kind::invalid_input, {}, {}, problem, "cut the text into smaller ones"};
   }

@@ -23,6 +23,13 @@ inline character character_at(std::string_view s, std::size_t at) {
   return {(lead & 0x07u) << 18 | (byte(1) & 0x3fu) << 12 | (byte(2) & 0x3fu) << 6 | (byte(3) & 0x3fu), 4};
 }
 
+/// Where the last character before `at` begins; `at` is in (0, size].
+inline std::size_t character_before(std::string_view s, std::size_t at) {
+  --at;
+  while (at > 0 && (static_cast<unsigned char>(s[at]) & 0xc0u) == 0x80u) --at;
+  return at;
+}
+
 inline void append_utf8(std::string& out, char32_t c) {
   const auto push = [&](char32_t b) { out += static_cast<char>(static_cast<unsigned char>(b)); };
   if (c < 0x80) return push(c);
