@@ -34,20 +34,25 @@ TEST_CASE("what tokenizer.json uses and this library does not know is refused by
   json j = small();
   j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
   CHECK(refusal(j) == "m/tokenizer.json: pre_tokenizer: the type UnicodeScripts is not supported" + remedy);
-  j["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "FixedLength"}, {"length", 3}}}}};
-  CHECK(refusal(j) == "m/tokenizer.json: pre_tokenizer: the type FixedLength is not supported" + remedy);
+  j["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Telepathy"}}}}};
+  CHECK(refusal(j) == "m/tokenizer.json: pre_tokenizer: the type Telepathy is not supported" + remedy);
   j = small();
-  j["normalizer"] = {{"type", "Nmt"}};
-  CHECK(refusal(j) == "m/tokenizer.json: normalizer: the type Nmt is not supported" + remedy);
+  j["normalizer"] = {{"type", "Append"}};
+  CHECK(refusal(j) == "m/tokenizer.json: normalizer: the type Append is not supported" + remedy);
   j = small();
-  j["model"]["type"] = "WordLevel";
-  CHECK(refusal(j) == "m/tokenizer.json: model: the type WordLevel is not supported" + remedy);
+  j["model"]["type"] = "Bigram";
+  CHECK(refusal(j) == "m/tokenizer.json: model: the type Bigram is not supported" + remedy);
   j = small();
-  j["model"]["end_of_word_suffix"] = "</w>";
-  CHECK(refusal(j) == "m/tokenizer.json: model.end_of_word_suffix: \"</w>\" is not supported" + remedy);
+  j["model"]["dropout"] = 0.1;
+  CHECK(refusal(j) == "m/tokenizer.json: model.dropout: ids would be random: set it to null");
   j = small();
   j["post_processor"] = {{"type", "Magic"}};
   CHECK(refusal(j) == "m/tokenizer.json: post_processor: the type Magic is not supported" + remedy);
+  const json adds = {{"type", "BertProcessing"}, {"cls", {"<s>", 6}}, {"sep", {"<s>", 6}}};
+  j["post_processor"] = {{"type", "Sequence"}, {"processors", {adds, adds}}};
+  CHECK(refusal(j) == "m/tokenizer.json: post_processor: two that add tokens are not supported" + remedy);
+  j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}, {{"Sequence", {{"id", "A"}}}}}}};
+  CHECK(refusal(j) == "m/tokenizer.json: post_processor: a template for one text with more than $A is not supported" + remedy);
 }
 
 TEST_CASE("a broken tokenizer.json is refused with what is broken") {
@@ -72,9 +77,6 @@ TEST_CASE("a broken tokenizer.json is refused with what is broken") {
   j["model"]["vocab"]["b"] = "x";
   says(j, "model.vocab: an integer expected at byte ");
   j = small();
-  j["model"]["unk_token"] = "nobody";
-  says(j, "model.unk_token: nobody is not in the vocab");
-  j = small();
   j.erase("model");
   says(j, "has no model");
 
@@ -96,6 +98,11 @@ TEST_CASE("a directory without a tokenizer.json is refused with its path") {
   REQUIRE_FALSE(words);
   CHECK(words.error().text() ==
         folder.path("tokenizer.json") + ": there is no such file: download the checkpoint's tokenizer.json, or pass token ids with --calib_ids");
+  folder.write("vocab.json", "{}");
+  const auto other = tokenizer::load(folder.path());
+  REQUIRE_FALSE(other);
+  CHECK(other.error().problem == "there is no such file, and vocab.json beside it is not read");
+  CHECK(other.error().remedy.find("AutoTokenizer.from_pretrained(folder).save_pretrained(folder)") != std::string::npos);
   folder.write("tokenizer.json", small().dump());
   folder.write("tokenizer_config.json", "{");
   const auto config = tokenizer::load(folder.path());
@@ -136,15 +143,51 @@ TEST_CASE("tokens have names and numbers") {
   CHECK(*words->encode("") == ids{});
 }
 
+TEST_CASE("an unknown token that the vocab lacks refuses the texts that need it and no more") {
+  json j = small();
+  j["model"]["unk_token"] = "nobody";
+  const auto words = tokenizer::parse(j.dump());
+  REQUIRE(words);
+  CHECK(*words->encode("abc") == ids{5});
+  const auto refused = words->encode("abz");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().problem == "the tokenizer has neither a token for every character of the text nor an unknown token");
+}
+
+TEST_CASE("added tokens get the next ids whatever the file says, the first of equals counts, and ids without a token decode to nothing") {
+  json j = small();
+  j["added_tokens"] = json::parse(R"([{"id": 20, "content": "<x>", "rstrip": true}, {"id": 10, "content": "<y>"}, {"id": 30, "content": "<x>"}])");
+  const auto words = tokenizer::parse(j.dump());
+  REQUIRE(words);
+  CHECK(*words->encode("a<x> <y>c") == ids{1, 6, 7, 3});
+  j["model"]["vocab"]["far"] = 9;
+  CHECK(*tokenizer::parse(j.dump())->encode("<x><y>") == ids{7, 8});
+  CHECK(*tokenizer::parse(j.dump())->decode(ids{1, 6, 2}) == "a b");
+}
+
+TEST_CASE("a tokenizer whose regular expression or normalizer never ends is given up, and tells so") {
+  json j = small();
+  j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a|aa)+$"}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const auto slow = tokenizer::parse(j.dump())->encode(std::string(3000, 'a') + "!");
+  REQUIRE_FALSE(slow);
+  CHECK(slow.error().problem == "the tokenizer gave up at a regular expression: match limit exceeded");
+  j = small();
+  const json grows = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'a')}};
+  j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {grows, grows, grows, grows}}};
+  const auto large = tokenizer::parse(j.dump())->encode("a");
+  REQUIRE_FALSE(large);
+  CHECK(large.error().problem == "the tokenizer gave up at a normalizer: the text has more than 256 MiB");
+}
+
 TEST_CASE("a decoder that is not supported refuses to decode and no more") {
   json j = small();
-  j["decoder"] = {{"type", "CTC"}};
+  j["decoder"] = {{"type", "Song"}};
   const auto words = tokenizer::parse(j.dump());
   REQUIRE(words);
   CHECK(*words->encode("abc") == ids{5});
   const auto text = words->decode(ids{5});
   REQUIRE_FALSE(text);
-  CHECK(text.error().problem == "the decoder type CTC is not supported");
+  CHECK(text.error().problem == "the decoder type Song is not supported");
 }
 
 TEST_CASE("a tokenizer that was not loaded gives no ids") {

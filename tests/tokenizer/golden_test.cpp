@@ -36,6 +36,23 @@ std::vector<std::int32_t> ids_of(const qlib::tokenizer& words, const std::string
   return *ids;
 }
 
+/// Added tokens from their contents and the first letters of what they are.
+json spelled_out(const json& tokens) {
+  json made = json::array();
+  for (const json& t : tokens) {
+    const std::string flags = t[1];
+    const auto is = [&](char letter) { return flags.find(letter) != flags.npos; };
+    made.push_back({{"id", 0},
+                    {"content", t[0]},
+                    {"single_word", is('w')},
+                    {"lstrip", is('l')},
+                    {"rstrip", is('r')},
+                    {"normalized", is('n')},
+                    {"special", is('s')}});
+  }
+  return made;
+}
+
 }  // namespace
 
 TEST_CASE("ids of every kind of tokenizer equal the reference, with and without special tokens and with tokenizer_config.json") {
@@ -68,6 +85,35 @@ TEST_CASE("decoding equals the reference, with and without special tokens") {
       CHECK(*plain == c["decoded_skip"].get<std::string>());
     }
   }
+}
+
+TEST_CASE(
+    "ids and texts of composed tokenizers equal the reference: every model, with normalizers, pre-tokenizers, added tokens and decoders of all "
+    "kinds") {
+  const json golden = read(goldens + "composed/golden.json");
+  std::size_t cases = 0;
+  for (const json& one : golden["tokenizers"]) {
+    json file = golden["bases"][one["base"].get<std::string>()];
+    for (const auto& [key, value] : one["over"].items())
+      if (key == "model") file[key].update(value);
+      else if (key == "added_tokens") file[key] = spelled_out(value);
+      else file[key] = value;
+    CAPTURE(one["base"]);
+    CAPTURE(one["over"].dump());
+    const auto words = qlib::tokenizer::parse(file.dump());
+    if (!words) FAIL_CHECK(words.error().text());
+    if (!words) continue;
+    for (const json& c : one["cases"]) {
+      const std::string text = c[0];
+      CAPTURE(text);
+      const auto plain = c[1].get<std::vector<std::int32_t>>(), special = c[2].is_null() ? plain : c[2].get<std::vector<std::int32_t>>();
+      CHECK(ids_of(*words, text, false) == plain);
+      CHECK(ids_of(*words, text, true) == special);
+      if (!c[3].is_null()) CHECK(*words->decode(special) == c[3].get<std::string>());
+      ++cases;
+    }
+  }
+  CHECK(cases == 420);
 }
 
 TEST_CASE("byte-level tokenizers without a normalizer restore every text") {

@@ -51,6 +51,25 @@ TEST_CASE("the behaviors of Split are those of the reference") {
   CHECK(by(split_behavior::contiguous) == strings{"the", "-", "final", "--", "countdown"});
 }
 
+TEST_CASE("a match without a character splits, but not right after another match") {
+  const auto by = [](const std::string& pattern, split_behavior b, const std::string& text) {
+    return split(text, {split_stage{{{}, compiled(pattern)}, b, false}});
+  };
+  CHECK(by("(?=(\\d{3})+(?!\\d))", split_behavior::isolated, "1234567") == strings{"1", "234", "567"});
+  CHECK(by("(?<=[a-z])(?=[A-Z])", split_behavior::removed, "camelCase") == strings{"camel", "Case"});
+  CHECK(by("x*", split_behavior::isolated, "axxb") == strings{"a", "xx", "b"});
+  CHECK(by("(?=b)", split_behavior::merged_with_next, "abab") == strings{"a", "ba", "b"});
+  CHECK(split("ab\xc3\xa9", {split_stage{{"", {}}, split_behavior::isolated, false}}) == strings{"a", "b", "\xc3\xa9"});
+}
+
+TEST_CASE("characters of Unicode 15 and 16 are split like those of their category, whatever version PCRE2 has") {
+  const std::string kawi = "\xf0\x91\xbc\x84", digit = "\xf0\x91\xbd\x90", sign = "\xf0\x9f\xab\xa9";  // U+11F04 Lo, U+11F50 Nd, U+1FAE9 So
+  CHECK(matches("\\p{L}+|\\p{N}+|[^\\p{L}\\p{N}]+", "a" + kawi + digit + "1" + sign + "!") == strings{"a" + kawi, digit + "1", sign + "!"});
+  CHECK(matches("\\p{Han}+", "\xe4\xbd\xa0\xf0\xb1\x8d\x90") == strings{"\xe4\xbd\xa0\xf0\xb1\x8d\x90"});  // U+31350
+  CHECK(is_numeric(0x11f50));
+  CHECK(is_word(0x11f04));
+}
+
 TEST_CASE("Metaspace puts its mark where its scheme says") {
   const std::string mark = "\xe2\x96\x81";
   CHECK(split("a b", {metaspace_stage{mark, prepend_scheme::always, true}}) == strings{mark + "a", mark + "b"});
@@ -97,11 +116,47 @@ TEST_CASE("regular expressions mean what they mean in Ruby") {
                   "c") == strings{"ab", "c"});
   }
   SUBCASE("backslash h is a hexadecimal digit") { CHECK(matches("\\h+", "xBEEFy 1g") == strings{"BEEF", "1"}); }
+  SUBCASE("classes unite with the classes in them, and classes that have no union are asked one by one") {
+    CHECK(matches("[^(\\s|[.,!?])]+", "a,b (c) d.e") == strings{"a", "b", "c", "d", "e"});
+    CHECK(matches("[a-c[x-z]]+", "abxyd") == strings{"abxy"});
+    CHECK(matches("[^\\W\\d_]+", "ab1_c") == strings{"ab", "c"});
+    CHECK(matches("[a[^\\x00-\\x7f]]+",
+                  "a\xc3\xa9"
+                  "b") == strings{"a\xc3\xa9"});
+    CHECK(matches("[a-z&&[^aeiou]&&[^xyz]]+", "abcxdef") == strings{"bc", "d", "f"});
+    CHECK(matches("[^a-z&&[aeiou]]+", "bab") == strings{"b", "b"});
+    CHECK(matches("[a-c[-]d]+", "a-d.") == strings{"a-d"});
+  }
+  SUBCASE("word characters are letters, marks, decimal digits and connectors; some numbers of Latin-1 only outside brackets") {
+    CHECK(matches("\\w+", "a\xcc\x81_1\xc2\xbd \xe2\x85\x93") == strings{"a\xcc\x81_1\xc2\xbd"});
+    CHECK(matches("[\\w]+", "a\xcc\x81_1\xc2\xbd") == strings{"a\xcc\x81_1"});
+    CHECK(matches("\\bo", "oo no\xcc\x81o") == strings{"o"});
+  }
+  SUBCASE("properties and POSIX classes have Oniguruma's members") {
+    CHECK(matches("\\p{Punct}+", "!+") == strings{"!"});
+    CHECK(matches("[[:punct:]]+", "!+") == strings{"!+"});
+    CHECK(matches("\\p{Alpha}+",
+                  "a\xe2\x92\xb6"
+                  "1") == strings{"a\xe2\x92\xb6"});
+    CHECK(matches("\\p{Lowercase_Letter}+|\\p{^Letter}", "aB1") == strings{"a", "1"});
+    CHECK(matches("\\p{Hiragana}+", "\xe3\x81\x82\xe3\x83\xbc") == strings{"\xe3\x81\x82"});
+    CHECK(matches("[[:^digit:]]", "1a") == strings{"a"});
+  }
+  SUBCASE("numbers of characters, options and counts are Ruby's") {
+    CHECK(matches("[\\u4e00-\\u9fa5]+", "a\xe4\xbd\xa0") == strings{"\xe4\xbd\xa0"});
+    CHECK(matches("(?m:a.b)", "a\nb") == strings{"a\nb"});
+    CHECK(matches("x(?i)a|b", "xB b") == strings{"xB"});
+    CHECK(matches("ab{2}?", "abab") == strings{"a", "a"});
+    CHECK(matches("ab{,2}", "abbb") == strings{"abb"});
+    CHECK(matches("[\\b]|\\v", "a\b\v\n") == strings{"\b", "\v"});
+    CHECK(matches("(?x) a  b # both", "ab") == strings{"ab"});
+  }
   SUBCASE("look-ahead sees the end of the piece") { CHECK(matches("\\s+(?!\\S)", "a  b ") == strings{" ", " "}); }
 }
 
 TEST_CASE("a regular expression that cannot be translated is refused with its text") {
-  for (const std::string pattern : {"[a[bc]]", "(", "[\\W]", "(?m:.)", "[a", "a\\"}) {
+  for (const std::string pattern : {"(", "[a", "a\\", "(?~a)", "\\p{InBasic_Latin}", "\\p{Klingon}", "\\Q", "[\\M-a]", "(?i)ss", "(?i:\xc3\x9f)",
+                                    "[[:foo:]]", "(?P<a>b)", "(*FAIL)"}) {
     CAPTURE(pattern);
     const auto made = regex::compile(pattern, "tokenizer.json", "pre_tokenizer");
     REQUIRE_FALSE(made);

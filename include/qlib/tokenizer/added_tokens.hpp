@@ -18,6 +18,7 @@ struct added_token {
   bool rstrip = false;       ///< takes the white space after it
   bool normalized = false;   ///< looked for in normalized text
   bool special = false;
+  std::string shown{};  ///< what decoding makes of it: the normalized content of normalized ones, as in 0.23 of the reference
 };
 
 /// A part of a text: an added token, or, without one, text to encode.

@@ -7,17 +7,6 @@
 namespace qlib::inline v0 {
 namespace text {
 
-namespace detail {
-
-/// Where the last character before `at` begins; at is not 0.
-QLIB_INLINE std::size_t character_before(std::string_view s, std::size_t at) {
-  --at;
-  while (at > 0 && (static_cast<unsigned char>(s[at]) & 0xc0u) == 0x80u) --at;
-  return at;
-}
-
-}  // namespace detail
-
 QLIB_INLINE added_token_finder::added_token_finder(const std::vector<std::pair<std::string, added_token>>& forms) {
   std::vector<std::pair<std::string, token_id>> words;
   for (const auto& [form, token] : forms) {
@@ -46,15 +35,16 @@ QLIB_INLINE void added_token_finder::split(std::string_view s, std::vector<segme
     at = end;
     if (token.single_word) {
       const bool within =
-          (begin > 0 && is_word(character_at(s, detail::character_before(s, begin)).code)) || (end < s.size() && is_word(character_at(s, end).code));
+          (begin > 0 && is_word(character_at(s, character_before(s, begin)).code)) || (end < s.size() && is_word(character_at(s, end).code));
       if (within) continue;
     }
     if (token.lstrip) {
       while (begin > done) {
-        const std::size_t before = detail::character_before(s, begin);
+        const std::size_t before = character_before(s, begin);
         if (!is_white_space(character_at(s, before).code)) break;
         begin = before;
       }
+      begin = std::max(begin, done);
     }
     if (token.rstrip) {
       while (end < s.size()) {
@@ -64,8 +54,8 @@ QLIB_INLINE void added_token_finder::split(std::string_view s, std::vector<segme
       }
     }
     if (begin > done) out.push_back({{done, begin}, no_token});
-    out.push_back({{begin, end}, token.id});
-    done = std::max(done, end);
+    if (begin < end) out.push_back({{begin, end}, token.id});  // all of it may be white space that the token before took
+    done = end;  // of a token within the white space that the one before took, the rest of that white space comes again
   }
   if (done < s.size()) out.push_back({{done, s.size()}, no_token});
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -10,11 +11,12 @@ namespace qlib::inline v0 {
 namespace text {
 
 struct bpe_options {
-  bool bytes = false;          ///< symbols are bytes (byte-level vocabularies), else characters
-  bool byte_fallback = false;  ///< characters that are no token become <0xNN> tokens
-  bool fuse_unk = false;       ///< neighbouring unknown characters make one unknown token
-  bool ignore_merges = false;  ///< a piece that is a token is that token
-  token_id unk = no_token;
+  bool bytes = false;                              ///< symbols are bytes (byte-level vocabularies), else characters
+  bool byte_fallback = false;                      ///< characters that are no token become <0xNN> tokens
+  bool fuse_unk = false;                           ///< neighbouring unknown characters make one unknown token
+  bool ignore_merges = false;                      ///< a piece that is a token is that token
+  token_id unk = no_token;                         ///< no_token: unknown characters are left out
+  std::string continuing_prefix{}, word_suffix{};  ///< of all characters of a piece but the first, and of the last
 };
 
 /// Byte-pair encoding: of all neighbours that a merge names, the pair with the smallest rank, leftmost first, becomes one symbol.
@@ -29,11 +31,13 @@ class bpe {
     };
     std::vector<symbol> symbols;
     std::vector<std::uint64_t> heap;  ///< rank << 32 | symbol
+    std::string affixed;              ///< a character with its prefix and suffix
   };
 
   bpe() : bpe(bpe_options{}) {}  ///< knows no token
   /// Call `add_merge` for all merges, then `finish`.
   explicit bpe(bpe_options options);
+  const bpe_options& options() const { return options_; }
 
   /// A pair that comes again gets the later rank.
   void add_merge(token_id left, token_id right, std::uint32_t rank, token_id merged) { merges_.push_back({left, right, rank, merged}); }
@@ -64,7 +68,7 @@ class bpe {
     return at;
   }
   void rank_with_next(std::vector<scratch::symbol>& symbols, std::size_t at) const;
-  void add_symbols(std::string_view piece, const vocabulary& words, std::vector<scratch::symbol>& symbols) const;
+  void add_symbols(std::string_view piece, const vocabulary& words, scratch& work) const;
   void merge_by_scan(scratch& work) const;
   void merge_by_heap(scratch& work) const;
 

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <functional>
 #include <string>
+#include <utility>
 
 namespace qlib::inline v0 {
 namespace text {
 
-QLIB_INLINE bpe::bpe(bpe_options options) : options_{options}, slots_(64) {
+QLIB_INLINE bpe::bpe(bpe_options options) : options_{std::move(options)}, slots_(64) {
   of_byte_.fill(no_token);
   fallback_.fill(no_token);
 }
@@ -34,14 +35,22 @@ QLIB_INLINE void bpe::finish(const vocabulary& words) {
   has_fallback_ = has_fallback_ && options_.byte_fallback;
 }
 
-QLIB_INLINE void bpe::add_symbols(std::string_view piece, const vocabulary& words, std::vector<scratch::symbol>& symbols) const {
+QLIB_INLINE void bpe::add_symbols(std::string_view piece, const vocabulary& words, scratch& work) const {
+  auto& symbols = work.symbols;
   symbols.clear();
+  const bool affixes = !options_.continuing_prefix.empty() || !options_.word_suffix.empty();
   bool unknown = false;  // an unknown token waits for what follows
   const auto add = [&](token_id id) { symbols.push_back({id, 0, 0, no_rank, no_token}); };
   for (std::size_t at = 0; at < piece.size();) {
     const std::size_t length = options_.bytes ? 1 : character_at(piece, at).length;
-    const std::string_view one = piece.substr(at, length);
-    const token_id id = length == 1 ? of_byte_[static_cast<unsigned char>(one[0])] : words.find(one);
+    std::string_view one = piece.substr(at, length);
+    if (affixes) {
+      work.affixed = at == 0 ? "" : options_.continuing_prefix;
+      work.affixed += one;
+      if (at + length == piece.size()) work.affixed += options_.word_suffix;
+      one = work.affixed;
+    }
+    const token_id id = one.size() == 1 ? of_byte_[static_cast<unsigned char>(one[0])] : words.find(one);
     at += length;
     if (id != no_token) {
       if (unknown) add(options_.unk);
@@ -129,7 +138,7 @@ QLIB_INLINE void bpe::encode(std::string_view piece, const vocabulary& words, sc
   if (options_.ignore_merges) {
     if (const token_id whole = words.find(piece); whole != no_token) return out.push_back(whole);
   }
-  add_symbols(piece, words, work.symbols);
+  add_symbols(piece, words, work);
   if (work.symbols.empty()) return;
   for (std::size_t i = 0; i < work.symbols.size(); ++i) rank_with_next(work.symbols, i);
   if (work.symbols.size() <= 24) merge_by_scan(work);

@@ -30,10 +30,14 @@ struct metaspace_stage {
 };
 /// A space before every piece that has none.
 struct prefix_space_stage {};
-/// Bytes become characters of the byte alphabet. Left out where it is the last stage: models of that alphabet work on bytes.
+/// Bytes become characters of the byte alphabet. Left out where it is the last stage and the model works on bytes.
 struct byte_alphabet_stage {};
+/// Pieces of so many characters; the last may be shorter.
+struct fixed_length_stage {
+  std::size_t length = 5;  ///< not 0
+};
 
-using pre_tokenizer_stage = std::variant<split_stage, class_stage, metaspace_stage, prefix_space_stage, byte_alphabet_stage>;
+using pre_tokenizer_stage = std::variant<split_stage, class_stage, metaspace_stage, prefix_space_stage, byte_alphabet_stage, fixed_length_stage>;
 
 /// A text and the pieces that models encode one by one.
 struct pieces {
@@ -41,8 +45,8 @@ struct pieces {
   std::vector<extent> parts;
 };
 
-/// Runs all stages over `work.text`; `first_of_text`: it begins at the start of the whole text.
-void split_into_pieces(pieces& work, bool first_of_text, const std::vector<pre_tokenizer_stage>& stages, regex_scratch& scratch);
+/// Runs all stages over `work.text`; `first`: how many of its first bytes come from the first character of the whole text.
+void split_into_pieces(pieces& work, std::size_t first, const std::vector<pre_tokenizer_stage>& stages, regex_scratch& scratch);
 
 }  // namespace text
 }  // namespace qlib::inline v0

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/tokenizer/byte_alphabet.hpp>
 #include <qlib/tokenizer/pre_tokenizer.hpp>
+#include <qlib/tokenizer/unicode_versions.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -15,8 +16,8 @@ class part_collector {
  public:
   part_collector(std::vector<extent>& out, split_behavior behavior) : out_{out}, behavior_{behavior}, first_{out.size()} {}
 
+  /// Empty parts count too: an empty match stands between its neighbours.
   void add(extent part, bool matched) {
-    if (part.size() == 0) return;
     const bool follows = out_.size() > first_;
     switch (behavior_) {
       case split_behavior::isolated:
@@ -50,20 +51,20 @@ class part_collector {
 
 struct splitting {
   pieces& work;
-  bool first_of_text;
+  std::size_t first;
   regex_scratch& scratch;
 
   void operator()(const split_stage& stage) {
+    const std::optional<std::string> seen = stage.pattern.expression ? with_stand_ins(work.text) : std::nullopt;
     each_part(stage.behavior, [&](extent part, part_collector& collect) {
-      const std::string_view s = std::string_view{work.text}.substr(part.begin, part.size());
-      std::size_t at = 0;
-      extent match;
-      while (stage.pattern.find(s, at, scratch, match)) {
-        collect.add({part.begin + at, part.begin + match.begin}, stage.invert);
+      const std::string_view s = std::string_view{seen ? *seen : work.text}.substr(part.begin, part.size());
+      std::size_t at = part.begin;
+      stage.pattern.each_match(s, scratch, [&](extent match) {
+        if (at < part.begin + match.begin) collect.add({at, part.begin + match.begin}, stage.invert);
         collect.add({part.begin + match.begin, part.begin + match.end}, !stage.invert);
-        at = match.end;
-      }
-      collect.add({part.begin + at, part.end}, stage.invert);
+        at = part.begin + match.end;
+      });
+      if (at < part.end) collect.add({at, part.end}, stage.invert);
     });
   }
 
@@ -73,19 +74,34 @@ struct splitting {
       for (std::size_t at = part.begin; at < part.end;) {
         const character c = character_at(work.text, at);
         if (stage.belongs(c.code)) {
-          collect.add({begin, at}, false);
+          if (begin < at) collect.add({begin, at}, false);
           collect.add({at, at + c.length}, true);
           begin = at + c.length;
         }
         at += c.length;
       }
-      collect.add({begin, part.end}, false);
+      if (begin < part.end) collect.add({begin, part.end}, false);
     });
   }
 
+  void operator()(const fixed_length_stage& stage) {
+    std::vector<extent> out;
+    for (const extent part : work.parts) {
+      std::size_t begin = part.begin, characters = 0;
+      for (std::size_t at = part.begin; at < part.end;) {
+        at += character_at(work.text, at).length;
+        if (++characters % stage.length != 0) continue;
+        out.push_back({begin, at});
+        begin = at;
+      }
+      if (begin < part.end) out.push_back({begin, part.end});
+    }
+    work.parts = std::move(out);
+  }
+
   void operator()(const metaspace_stage& stage) {
-    rewrite([&](std::string_view part, bool first, std::string& out) {
-      const bool wanted = stage.scheme == prepend_scheme::always || (stage.scheme == prepend_scheme::first && first);
+    rewrite([&](std::string_view part, bool begins, std::string& out) {
+      const bool wanted = stage.scheme == prepend_scheme::always || (stage.scheme == prepend_scheme::first && begins);
       if (wanted && part[0] != ' ' && !part.starts_with(stage.replacement)) out += stage.replacement;
       for (const char c : part)
         if (c == ' ') out += stage.replacement;
@@ -114,29 +130,38 @@ struct splitting {
       part_collector collect{out, behavior};
       split(part, collect);
     }
+    std::erase_if(out, [](const extent& part) { return part.size() == 0; });
     work.parts = std::move(out);
   }
 
-  /// Calls write(piece, whether it begins the whole text, out) for every piece.
+  /// Calls write(piece, whether it begins with the first character of the whole text, out) for every piece.
   template <class Write>
   void rewrite(Write&& write) {
     std::string out;
+    std::size_t now_first = 0;
     out.reserve(work.text.size() + work.text.size() / 4);
     for (extent& part : work.parts) {
       const std::size_t begin = out.size();
-      write(std::string_view{work.text}.substr(part.begin, part.size()), first_of_text && part.begin == 0, out);
+      const bool begins = part.begin < first;
+      write(std::string_view{work.text}.substr(part.begin, part.size()), begins, out);
+      if (begins) {
+        std::string covered;
+        write(std::string_view{work.text}.substr(part.begin, std::min(first, part.end) - part.begin), begins, covered);
+        now_first = begin + covered.size();
+      }
       part = {begin, out.size()};
     }
+    first = now_first;
     work.text = std::move(out);
   }
 };
 
 }  // namespace detail
 
-QLIB_INLINE void split_into_pieces(pieces& work, bool first_of_text, const std::vector<pre_tokenizer_stage>& stages, regex_scratch& scratch) {
+QLIB_INLINE void split_into_pieces(pieces& work, std::size_t first, const std::vector<pre_tokenizer_stage>& stages, regex_scratch& scratch) {
   work.parts.clear();
   if (!work.text.empty()) work.parts.push_back({0, work.text.size()});
-  detail::splitting split{work, first_of_text, scratch};
+  detail::splitting split{work, first, scratch};
   for (const pre_tokenizer_stage& stage : stages) std::visit(split, stage);
 }
 

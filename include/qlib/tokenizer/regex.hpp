@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace qlib::inline v0 {
 namespace text {
@@ -21,6 +22,9 @@ class regex_scratch {
   regex_scratch();
   /// Why a match was given up, or empty.
   const std::string& failure() const { return failure_; }
+  void fail(std::string why) {
+    if (failure_.empty()) failure_ = std::move(why);
+  }
   void forget_failure() { failure_.clear(); }
 
  private:
@@ -31,9 +35,7 @@ class regex_scratch {
 
 /// A regular expression as tokenizer.json writes them: Oniguruma's Ruby syntax, here translated for PCRE2. Immutable; copies share the
 /// compiled code.
-///
-/// Known difference: PCRE2's Unicode tables may be older than those of the `tokenizers` wheel (14 against 16), so characters that
-/// were assigned in between can be split differently.
+/// PCRE2's Unicode tables may be older than those of the `tokenizers` wheel (14 against 16): give it `with_stand_ins`.
 class regex {
  public:
   regex() = default;
@@ -41,18 +43,14 @@ class regex {
   /// `where` and `subject` are the error's first parts.
   static result<regex> compile(std::string_view pattern, const std::string& where, const std::string& subject);
 
-  /// The first match of at least one byte at or after `from`. `subject` is valid UTF-8. False also when matching was given up: then
-  /// the scratch says why.
+  /// The first match at or after `from`; it may be empty. `subject` is valid UTF-8. False also when matching was given up, now or before:
+  /// then the scratch says why.
   bool find(std::string_view subject, std::size_t from, regex_scratch& scratch, extent& match) const;
 
  private:
   std::shared_ptr<const void> code_;
   bool jit_ = false;
 };
-
-/// The pattern in PCRE2's syntax, or the reason why there is none: `\s` is exactly White_Space, `\w` has marks and connectors, `\h` is a
-/// hexadecimal digit, `x{1,3}+` repeats, `[a&&[^b]]` intersects, `\p{Han}` is the script itself.
-result<std::string> pcre2_pattern(std::string_view ruby);
 
 }  // namespace text
 }  // namespace qlib::inline v0

@@ -23,9 +23,16 @@ struct word_piece_decoding {
   std::string prefix;
   bool cleanup = true;
 };
+struct bpe_decoding {
+  std::string suffix;  ///< a space, but in the last token
+};
+struct ctc_decoding {
+  std::string pad, word_delimiter;  ///< repeated tokens count once
+  bool cleanup = true;
+};
 
-using decoder_step =
-    std::variant<byte_level_decoding, byte_fallback_decoding, fuse_decoding, replace_step, strip_decoding, metaspace_decoding, word_piece_decoding>;
+using decoder_step = std::variant<byte_level_decoding, byte_fallback_decoding, fuse_decoding, replace_step, strip_decoding, metaspace_decoding,
+                                  word_piece_decoding, bpe_decoding, ctc_decoding>;
 
 /// The text of a sequence of tokens. Without steps the tokens are joined by spaces, as the `tokenizers` library does.
 std::string decoded(std::vector<std::string> tokens, const std::vector<decoder_step>& steps, regex_scratch& scratch);

@@ -3,6 +3,7 @@
 #include <qlib/tokenizer/byte_alphabet.hpp>
 #include <qlib/tokenizer/token_decoder.hpp>
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -27,7 +28,15 @@ QLIB_INLINE int byte_of_token(std::string_view token) {
 }
 
 QLIB_INLINE void replace_all(std::string& s, std::string_view from, std::string_view to) {
+  if (from.empty()) return;
   for (std::size_t at = s.find(from); at != s.npos; at = s.find(from, at + to.size())) s.replace(at, from.size(), to);
+}
+
+QLIB_INLINE void clean_up(std::string& t) {
+  constexpr std::pair<const char*, const char*> rules[] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                                           {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                                           {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : rules) replace_all(t, from, to);
 }
 
 struct decoding {
@@ -72,8 +81,8 @@ struct decoding {
   void operator()(const strip_decoding& step) {
     for (std::string& t : tokens) {
       std::string_view rest = t;
-      for (std::size_t i = 0; i < step.start && rest.starts_with(step.content); ++i) rest.remove_prefix(step.content.size());
-      for (std::size_t i = 0; i < step.stop && rest.ends_with(step.content); ++i) rest.remove_suffix(step.content.size());
+      for (std::size_t i = 0; i < step.start && !step.content.empty() && rest.starts_with(step.content); ++i) rest.remove_prefix(step.content.size());
+      for (std::size_t i = 0; i < step.stop && !step.content.empty() && rest.ends_with(step.content); ++i) rest.remove_suffix(step.content.size());
       t = std::string{rest};
     }
   }
@@ -87,12 +96,21 @@ struct decoding {
         if (t.starts_with(step.prefix)) t.erase(0, step.prefix.size());
         else t.insert(0, " ");
       }
-      if (!step.cleanup) continue;
-      constexpr std::pair<const char*, const char*> rules[] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
-                                                               {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
-                                                               {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
-      for (const auto& [from, to] : rules) replace_all(t, from, to);
+      if (step.cleanup) clean_up(t);
     }
+  }
+  void operator()(const bpe_decoding& step) {
+    for (std::size_t i = 0; i < tokens.size(); ++i) replace_all(tokens[i], step.suffix, i + 1 < tokens.size() ? " " : "");
+  }
+  void operator()(const ctc_decoding& step) {
+    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    for (std::string& t : tokens) {
+      replace_all(t, step.pad, "");
+      if (!step.cleanup) continue;
+      clean_up(t);
+      replace_all(t, step.word_delimiter, " ");
+    }
+    std::erase(tokens, "");
   }
 };
 

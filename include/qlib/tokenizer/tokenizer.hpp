@@ -17,7 +17,7 @@ struct tokenizer_parts;
 }
 
 /// Text to token ids and back, as the `tokenizers` library does it with the same tokenizer.json: byte-level BPE, BPE with byte fallback,
-/// Unigram and WordPiece models, with their normalizers, pre-tokenizers, added tokens and post-processors.
+/// Unigram, WordPiece and WordLevel models, with their normalizers, pre-tokenizers, added tokens and post-processors.
 ///
 /// Copies share everything. Any number of threads may use one object; what they ask does not change what others get.
 class tokenizer {
@@ -35,7 +35,8 @@ class tokenizer {
   /// Ids of a text; each maximal part that is not UTF-8 counts as U+FFFD. add_special: with what the post-processor puts around it (a
   /// beginning-of-text token, say). Special tokens that the text spells out are found in either case.
   ///
-  /// The error is that a regular expression was given up (its limits on memory are reached by a text of megabytes without a split).
+  /// The error is that a regular expression was given up (its limits on memory are reached by a text of megabytes without a split), or that
+  /// the text has an unknown character and the model no unknown token. `truncation` and `padding` of tokenizer.json do not count.
   result<std::vector<std::int32_t>> encode(std::string_view text, bool add_special = true) const;
 
   /// The text of ids; skip_special leaves out special tokens. Ids that are no token are left out. The error is a decoder that is not

@@ -6,7 +6,9 @@
 #include <qlib/tokenizer/tokenizer.hpp>
 #include <qlib/tokenizer/tokenizer_json.hpp>
 
+#include <algorithm>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
 
 #include <sys/stat.h>
@@ -21,7 +23,6 @@ struct tokenizer::workspace {
   text::unigram::scratch unigram;
   std::vector<text::segment> raw, normal;
   text::pieces pieces;
-  std::string bytes;
 };
 
 /// As many as threads encode at the same time. A thread has one for itself, so that there is one lock a call.
@@ -66,6 +67,16 @@ QLIB_INLINE result<tokenizer> tokenizer::load(const std::string& path) {
   }
   if (::stat(file.c_str(), &info) != 0) {
     const bool directory = !config_file.empty();
+    const std::string folder = file.substr(0, file.size() - std::string_view{"tokenizer.json"}.size() * directory);
+    // Other files of a tokenizer, from which transformers makes a tokenizer.json.
+    for (const char* other :
+         {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model", "qwen.tiktoken", "vocab.json", "vocab.txt"})
+      if (directory && ::stat((folder + other).c_str(), &info) == 0)
+        return error{error_kind::invalid_input,
+                     file,
+                     {},
+                     std::string{"there is no such file, and "} + other + " beside it is not read",
+                     "make it with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or pass token ids with --calib_ids"};
     return error{error_kind::invalid_input,
                  file,
                  {},
@@ -102,11 +113,7 @@ namespace text::detail {
 template <class Work>
 void encode_pieces(const tokenizer_parts& parts, Work& work, std::vector<token_id>& out) {
   for (const extent part : work.pieces.parts) {
-    std::string_view piece = std::string_view{work.pieces.text}.substr(part.begin, part.size());
-    if (parts.maps_in_stages) {
-      from_byte_alphabet(piece, work.bytes);
-      piece = work.bytes;
-    }
+    const std::string_view piece = std::string_view{work.pieces.text}.substr(part.begin, part.size());
     const bool cached = piece.size() <= piece_cache::longest_piece;
     std::size_t place = 0;
     if (cached) {
@@ -118,8 +125,9 @@ void encode_pieces(const tokenizer_parts& parts, Work& work, std::vector<token_i
     }
     const std::size_t first = out.size();
     if (const auto* m = std::get_if<bpe>(&parts.model)) m->encode(piece, parts.words, work.bpe, out);
-    else if (const auto* u = std::get_if<unigram>(&parts.model)) u->encode(piece, work.unigram, out);
-    else std::get<word_piece>(parts.model).encode(piece, parts.words, out);
+    else if (const auto* u = std::get_if<unigram>(&parts.model)) u->encode(piece, parts.words, work.unigram, out);
+    else if (const auto* w = std::get_if<word_piece>(&parts.model)) w->encode(piece, parts.words, out);
+    else std::get<word_level>(parts.model).encode(piece, parts.words, out);
     if (cached) work.cache.store(place, piece, std::span{out}.subspan(first));
   }
 }
@@ -141,7 +149,9 @@ QLIB_INLINE result<std::vector<std::int32_t>> tokenizer::encode(std::string_view
       out.push_back(segment.id);
       continue;
     }
-    const std::string normal = text::normalized(std::string{text.substr(segment.part.begin, segment.part.size())}, parts.normalizer, work.regex);
+    std::size_t first = segment.part.begin == 0 ? text::character_at(text, 0).length : 0;
+    const std::string normal =
+        text::normalized(std::string{text.substr(segment.part.begin, segment.part.size())}, parts.normalizer, work.regex, &first);
     work.normal.clear();
     parts.normalized_tokens.split(normal, work.normal);
     for (const text::segment& inner : work.normal) {
@@ -150,29 +160,35 @@ QLIB_INLINE result<std::vector<std::int32_t>> tokenizer::encode(std::string_view
         continue;
       }
       work.pieces.text.assign(normal, inner.part.begin, inner.part.size());
-      text::split_into_pieces(work.pieces, segment.part.begin == 0 && inner.part.begin == 0, parts.stages, work.regex);
+      text::split_into_pieces(work.pieces, first - std::min(first, inner.part.begin), parts.stages, work.regex);
       text::detail::encode_pieces(parts, work, out);
     }
   }
   if (add_special) out.insert(out.end(), parts.suffix.begin(), parts.suffix.end());
   if (!work.regex.failure().empty()) {
-    const std::string problem = "a regular expression of the tokenizer was given up: " + work.regex.failure();
+    const std::string problem = "the tokenizer gave up at " + work.regex.failure();
     work.regex.forget_failure();
     return error{error_kind::invalid_input, {}, {}, problem, "cut the text into smaller ones"};
   }
+  if (std::find(out.begin(), out.end(), text::missing_token) != out.end())
+    return error{error_kind::invalid_input,
+                 {},
+                 {},
+                 "the tokenizer has neither a token for every character of the text nor an unknown token",
+                 "leave the text out"};
   return out;
 }
 
 QLIB_INLINE result<std::string> tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
   if (!parts_->decoder_problem.empty()) return error{error_kind::invalid_input, {}, {}, parts_->decoder_problem, {}};
-  std::vector<bool> special(skip_special ? parts_->size() : 0);
-  if (skip_special)
-    for (const text::added_token& t : parts_->added) special[static_cast<std::size_t>(t.id)] = t.special;
+  std::unordered_map<std::int32_t, const text::added_token*> added;
+  for (const text::added_token& t : parts_->added) added.emplace(t.id, &t);
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const std::int32_t id : ids) {
-    if (id < 0 || static_cast<std::size_t>(id) >= parts_->size() || (skip_special && special[static_cast<std::size_t>(id)])) continue;
-    tokens.push_back(parts_->content_of(id));
+    const auto at = added.find(id);
+    if (!parts_->contains(id) || (skip_special && at != added.end() && at->second->special)) continue;
+    tokens.push_back(at != added.end() ? at->second->shown : parts_->content_of(id));
   }
   workspaces::lease lease{*workspaces_};
   return text::decoded(std::move(tokens), parts_->decoder, (*lease).regex);

@@ -6,6 +6,7 @@
 #include <qlib/tokenizer/pre_tokenizer.hpp>
 #include <qlib/tokenizer/token_decoder.hpp>
 #include <qlib/tokenizer/unigram.hpp>
+#include <qlib/tokenizer/word_level.hpp>
 #include <qlib/tokenizer/word_piece.hpp>
 
 #include <string>
@@ -23,12 +24,12 @@ struct tokenizer_parts {
   added_token_finder raw_tokens, normalized_tokens;
   std::vector<normalizer_step> normalizer;
   std::vector<pre_tokenizer_stage> stages;
-  bool byte_level = false;        ///< pieces are written in the byte alphabet, and `words` holds bytes
-  bool maps_in_stages = false;    ///< a stage follows the byte alphabet, so pieces arrive in it
+  bool byte_level = false;        ///< the vocabulary is written in the byte alphabet, and `words` and the pieces are bytes
   bool byte_level_alone = false;  ///< the pre-tokenizer is one ByteLevel
   vocabulary words;
-  vocabulary other_words;  ///< tokens that are not of the byte alphabet: no piece can equal them
-  std::variant<bpe, unigram, word_piece> model;
+  vocabulary other_words;        ///< tokens that are not of the byte alphabet: no piece can equal them
+  std::size_t model_tokens = 0;  ///< in `words` and `other_words`
+  std::variant<bpe, unigram, word_piece, word_level> model;
   std::vector<token_id> prefix, suffix;  ///< what the post-processor puts around a text
   std::vector<decoder_step> decoder;
   std::string decoder_problem;  ///< why ids cannot become text again; encoding works
@@ -41,6 +42,9 @@ struct tokenizer_parts {
   std::string content_of(token_id id) const;
   /// One more than the largest id.
   std::size_t size() const;
+  bool contains(token_id id) const;
+  /// The id that the reference gives to the next token that the model lacks; what tokenizer.json says of it does not count there.
+  token_id next_id() const;
 };
 
 /// `where` is the file, for the error. The error names what is not supported, by its type in tokenizer.json.

@@ -3,6 +3,7 @@
 #include <qlib/io/utf8.hpp>
 #include <qlib/tokenizer/byte_alphabet.hpp>
 #include <qlib/tokenizer/json_cursor.hpp>
+#include <qlib/tokenizer/ruby_classes.hpp>
 #include <qlib/tokenizer/tokenizer_json.hpp>
 
 #include <algorithm>
@@ -34,6 +35,15 @@ QLIB_INLINE std::string tokenizer_parts::content_of(token_id id) const {
 
 QLIB_INLINE std::size_t tokenizer_parts::size() const { return std::max({words.size(), other_words.size(), added_words.size()}); }
 
+QLIB_INLINE bool tokenizer_parts::contains(token_id id) const { return words.contains(id) || other_words.contains(id) || added_words.contains(id); }
+
+QLIB_INLINE token_id tokenizer_parts::next_id() const {
+  token_id largest = no_token;
+  for (const added_token& t : added) largest = std::max(largest, t.id);
+  const auto behind = static_cast<token_id>(model_tokens);
+  return largest >= behind || (behind == 0 && largest >= 0) ? largest + 1 : behind;
+}
+
 namespace detail {
 
 using nlohmann::json;
@@ -62,9 +72,9 @@ QLIB_INLINE bool flag_of(const json& j, const char* key, bool otherwise) {
 QLIB_INLINE void prepare_added_tokens(tokenizer_parts& parts) {
   std::vector<std::pair<std::string, added_token>> raw, normal;
   regex_scratch scratch;
-  for (const added_token& t : parts.added) {
-    if (t.normalized) normal.emplace_back(normalized(t.content, parts.normalizer, scratch), t);
-    else raw.emplace_back(t.content, t);
+  for (added_token& t : parts.added) {
+    t.shown = t.normalized ? normalized(t.content, parts.normalizer, scratch) : t.content;
+    (t.normalized ? normal : raw).emplace_back(t.shown, t);
   }
   parts.raw_tokens = added_token_finder{raw};
   parts.normalized_tokens = added_token_finder{normal};
@@ -82,7 +92,6 @@ class tokenizer_reader {
     if (!fault_) root_ = parse();
     if (!fault_) normalizer(member(root_, "normalizer"));
     if (!fault_) pre_tokenizer(member(root_, "pre_tokenizer"));
-    if (!fault_) finish_stages();
     if (!fault_) model();
     if (!fault_) added_tokens();
     if (!fault_) post_processor(member(root_, "post_processor"));
@@ -171,6 +180,10 @@ class tokenizer_reader {
       steps.emplace_back(strip_step{flag_of(j, "strip_left", true), flag_of(j, "strip_right", true)});
     } else if (type == "StripAccents") {
       steps.emplace_back(strip_accents_step{});
+    } else if (type == "Nmt") {
+      steps.emplace_back(nmt_step{});
+    } else if (type == "ByteLevel") {
+      steps.emplace_back(byte_alphabet_step{});
     } else if (type == "Lowercase") {
       steps.emplace_back(lower_case_step{});
     } else if (type == "BertNormalizer") {
@@ -217,7 +230,13 @@ class tokenizer_reader {
     } else if (type == "WhitespaceSplit") {
       stages.emplace_back(class_stage{is_white_space, split_behavior::removed});
     } else if (type == "Whitespace") {
-      stages.emplace_back(split_stage{regex_of("\\w+|[^\\w\\s]+", "pre_tokenizer"), split_behavior::removed, true});
+      const std::string word{crate_word_class};
+      stages.emplace_back(split_stage{regex_of("[" + word + "]+|[^" + word + "\\s]+", "pre_tokenizer"), split_behavior::removed, true});
+    } else if (type == "FixedLength") {
+      const json& length = member(j, "length");
+      if (!length.is_null() && (!length.is_number_unsigned() || length.get<std::uint64_t>() == 0))
+        return fail("pre_tokenizer", "the length of FixedLength is not a positive number", "download the file again");
+      stages.emplace_back(fixed_length_stage{length.is_null() ? 5 : length.get<std::size_t>()});
     } else if (type == "BertPreTokenizer") {
       stages.emplace_back(class_stage{is_white_space, split_behavior::removed});
       stages.emplace_back(class_stage{is_punctuation, split_behavior::isolated});
@@ -237,16 +256,16 @@ class tokenizer_reader {
     return prepend_scheme::always;
   }
 
-  void finish_stages() {
+  /// Whether the model can work on the bytes of pieces: it is a BPE behind one ByteLevel, the last stage, and its vocabulary is all that matters.
+  /// Bytes are one to one with the characters that stand for them; where more than that is asked for, pieces stay in these characters.
+  void choose_symbols(const json& j, const std::string& type) {
     auto& stages = parts_.stages;
     const auto maps = [](const pre_tokenizer_stage& s) { return std::holds_alternative<byte_alphabet_stage>(s); };
-    const auto count = std::count_if(stages.begin(), stages.end(), maps);
-    if (count > 1) return fail("pre_tokenizer", "two ByteLevel in one chain are not supported");
-    parts_.byte_level = count == 1;
     parts_.byte_level_alone = text_of(member(root_, "pre_tokenizer"), "type") == "ByteLevel";
-    if (count == 0) return;
-    if (maps(stages.back())) stages.pop_back();
-    else parts_.maps_in_stages = true;
+    parts_.byte_level = type == "BPE" && !stages.empty() && maps(stages.back()) && std::count_if(stages.begin(), stages.end(), maps) == 1 &&
+                        !flag_of(j, "byte_fallback", false) && text_of(j, "continuing_subword_prefix").empty() &&
+                        text_of(j, "end_of_word_suffix").empty();
+    if (parts_.byte_level) stages.pop_back();
   }
 
   void add_word(std::string_view token, std::int64_t id) {
@@ -255,17 +274,26 @@ class tokenizer_reader {
     const auto at = static_cast<token_id>(id);
     if (parts_.words.contains(at) || parts_.other_words.contains(at))
       return fail("model.vocab", "two tokens have the id " + std::to_string(id), "download the file again");
+    parts_.model_tokens += parts_.id_of(token) == no_token;
     if (!parts_.byte_level) parts_.words.add(token, at);
     else if (from_byte_alphabet(token, bytes_)) parts_.words.add(bytes_, at);
     else parts_.other_words.add(token, at);
   }
 
+  /// Older files do not say the type of the model; then the first of BPE, WordPiece, WordLevel and Unigram whose parts are there is meant.
+  std::string type_of_model(const json& j) const {
+    if (const std::string type = text_of(j, "type"); !type.empty()) return type;
+    if (merges_.size() != 0) return "BPE";
+    if (vocab_.size() != 0 && text_[vocab_.begin] == '[') return "Unigram";
+    return member(j, "max_input_chars_per_word").is_null() ? "WordLevel" : "WordPiece";
+  }
+
   void model() {
     const json& j = member(root_, "model");
     const bool has_vocab = vocab_.size() != 0;
-    std::string type = text_of(j, "type");
-    if (type.empty()) type = merges_.size() != 0 ? "BPE" : member(j, "unk_id").is_null() ? "WordPiece" : "Unigram";
-    if (type != "BPE" && type != "Unigram" && type != "WordPiece") return unsupported("model", j);
+    const std::string type = type_of_model(j);
+    if (type != "BPE" && type != "Unigram" && type != "WordPiece" && type != "WordLevel") return unsupported("model", j);
+    choose_symbols(j, type);
     if (!has_vocab) return fail("model", "has no vocab", "download the file again");
     const std::string_view vocab = text_.substr(vocab_.begin, vocab_.size());
     parts_.words.reserve(vocab.size() / 20, vocab.size() / 2);
@@ -282,7 +310,6 @@ class tokenizer_reader {
       });
       const json& unk = member(j, "unk_id");
       const bool sound = unk.is_null() || (unk.is_number_unsigned() && unk.get<std::uint64_t>() < scores.size());
-      if (parts_.byte_level) fail("model", "Unigram after ByteLevel is not supported");
       if (!sound) fail("model.unk_id", "is not an id of the vocab", "download the file again");
       if (!c.failed() && !fault_)
         parts_.model = unigram{parts_.words, std::move(scores), unk.is_null() ? no_token : unk.get<token_id>(), flag_of(j, "byte_fallback", false)};
@@ -295,34 +322,36 @@ class tokenizer_reader {
     if (c.failed()) return fail("model.vocab", c.problem() + " of the vocab", "download the file again");
     if (fault_ || type == "Unigram") return;
     const std::string unk = text_of(j, "unk_token");
-    const token_id unk_id = unk.empty() ? no_token : parts_.id_of(unk);
-    if (!unk.empty() && unk_id == no_token) return fail("model.unk_token", unk + " is not in the vocab", "download the file again");
-    if (type == "BPE") return read_bpe(j, unk_id);
-    if (parts_.byte_level) return fail("model", "WordPiece after ByteLevel is not supported");
-    if (unk_id == no_token) return fail("model", "WordPiece without unk_token", "download the file again");
+    token_id unk_id = parts_.id_of(unk);
+    if (unk_id == no_token) unk_id = missing_token;
+    if (type == "BPE") return read_bpe(j, member(j, "unk_token").is_null() ? no_token : unk_id);
+    if (type == "WordLevel") return void(parts_.model = word_level{unk_id});
     const json& most = member(j, "max_input_chars_per_word");
     parts_.model = word_piece{text_of(j, "continuing_subword_prefix", "##"), most.is_number_unsigned() ? most.get<std::size_t>() : 100, unk_id};
   }
 
   void read_bpe(const json& j, token_id unk) {
-    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
-      if (!text_of(j, key).empty()) return fail(std::string{"model."} + key, "\"" + text_of(j, key) + "\" is not supported");
     if (const json& dropout = member(j, "dropout"); dropout.is_number() && dropout.get<double>() != 0.0)
       return fail("model.dropout", "ids would be random", "set it to null");
     const std::string_view merges = text_.substr(merges_.begin, merges_.size());
-    bpe made{{parts_.byte_level, flag_of(j, "byte_fallback", false), flag_of(j, "fuse_unk", false), flag_of(j, "ignore_merges", false), unk}};
+    bpe made{{parts_.byte_level, flag_of(j, "byte_fallback", false), flag_of(j, "fuse_unk", false), flag_of(j, "ignore_merges", false), unk,
+              text_of(j, "continuing_subword_prefix"), text_of(j, "end_of_word_suffix")}};
     std::uint32_t rank = 0;
     std::string left, right;
+    bool reachable = true;  // by pieces of bytes
     // The id of a token that is written in the file's alphabet; leaves its bytes in `kept`.
     const auto look_up = [&](std::string_view written, std::string& kept) {
       if (!parts_.byte_level) kept = written;
-      else if (!from_byte_alphabet(written, kept)) return no_token;
+      else if (!from_byte_alphabet(written, kept)) return reachable = false, parts_.other_words.find(written);
       return parts_.words.find(kept);
     };
     json_cursor c{merges};
     const auto add = [&](token_id a, token_id b) {
       if (c.failed() || fault_) return;
-      const token_id ab = a == no_token || b == no_token ? no_token : parts_.words.find(left + right);
+      const std::size_t cut = made.options().continuing_prefix.size();  // the second token's prefix goes
+      const bool sound = a != no_token && b != no_token && right.size() >= cut;
+      if (sound && !std::exchange(reachable, true)) return void(++rank);
+      const token_id ab = sound ? parts_.words.find(left + right.substr(cut)) : no_token;
       if (ab == no_token)
         return fail("model.merges", "merge " + std::to_string(rank) + " is of or makes a token that the vocab lacks", "download the file again");
       made.add_merge(a, b, rank++, ab);
@@ -338,6 +367,7 @@ class tokenizer_reader {
         return add(a, b);
       }
       const std::string_view both = c.string();
+      if (both.starts_with("#version")) return;
       const std::size_t space = both.find(' ');
       if (space == both.npos || both.find(' ', space + 1) != both.npos)
         return fail("model.merges", "merge " + std::to_string(rank) + " is not two tokens with a space between them", "download the file again");
@@ -350,6 +380,7 @@ class tokenizer_reader {
   }
 
   void added_tokens() {
+    token_id next = parts_.next_id();
     for (const json& j : member(root_, "added_tokens")) {
       added_token t{no_token,
                     text_of(j, "content"),
@@ -358,15 +389,17 @@ class tokenizer_reader {
                     flag_of(j, "rstrip", false),
                     flag_of(j, "normalized", true),
                     flag_of(j, "special", false)};
-      const json& id = member(j, "id");
-      if (t.content.empty()) continue;
+      if (t.content.empty() || parts_.added_words.find(t.content) != no_token) continue;
       t.id = parts_.id_of(t.content);  // a token of the model keeps its id
-      if (t.id == no_token && id.is_number_unsigned() && id.get<std::uint64_t>() <= vocabulary::largest_id) t.id = id.get<token_id>();
-      if (t.id == no_token) return fail("added_tokens", t.content + " has no id", "download the file again");
-      if (!parts_.added_words.contains(t.id)) parts_.added_words.add(t.content, t.id);
+      if (t.id == no_token) t.id = next;
+      if (t.id > vocabulary::largest_id) return fail("added_tokens", "the id of " + t.content + " is out of range", "download the file again");
+      next = std::max(next, t.id + 1);
+      parts_.added_words.add(t.content, t.id);
       parts_.added.push_back(std::move(t));
     }
     prepare_added_tokens(parts_);
+    for (const added_token& t : parts_.added)
+      if (t.shown.empty()) return fail("added_tokens", "\"" + t.content + "\", which normalizing makes empty, is not supported");
   }
 
   void post_processor(const json& j) {
@@ -378,7 +411,8 @@ class tokenizer_reader {
     } else if (type == "TemplateProcessing") {
       bool behind = false;
       for (const json& part : member(j, "single")) {
-        if (!member(part, "Sequence").is_null()) {
+        if (const json& text = member(part, "Sequence"); !text.is_null()) {
+          if (behind || text_of(text, "id") != "A") return fail("post_processor", "a template for one text with more than $A is not supported");
           behind = true;
           continue;
         }
@@ -388,16 +422,19 @@ class tokenizer_reader {
         for (const json& id : ids)
           if (id.is_number_unsigned() && id.get<std::uint64_t>() <= vocabulary::largest_id) (behind ? after : before).push_back(id.get<token_id>());
       }
+      if (!behind) return fail("post_processor", "a template for one text without $A is not supported");
     } else if (type == "BertProcessing" || type == "RobertaProcessing") {
       for (const char* key : {"cls", "sep"}) {
         const json& pair = member(j, key);
-        if (!pair.is_array() || pair.size() != 2 || !pair[1].is_number_unsigned())
+        if (!pair.is_array() || pair.size() != 2 || !pair[1].is_number_unsigned() || pair[1].get<std::uint64_t>() > vocabulary::largest_id)
           return fail("post_processor", std::string{"has no "} + key, "download the file again");
         (key[0] == 'c' ? before : after).push_back(pair[1].get<token_id>());
       }
     } else if (type != "ByteLevel") {  // which changes offsets only
       unsupported("post_processor", j);
     }
+    if (before.empty() && after.empty()) return;
+    if (!parts_.prefix.empty() || !parts_.suffix.empty()) return fail("post_processor", "two that add tokens are not supported");
     parts_.prefix.insert(parts_.prefix.begin(), before.begin(), before.end());
     parts_.suffix.insert(parts_.suffix.end(), after.begin(), after.end());
   }
@@ -423,6 +460,10 @@ class tokenizer_reader {
       steps.emplace_back(metaspace_decoding{text_of(j, "replacement", "\xe2\x96\x81"), scheme_of(j) != prepend_scheme::never});
     } else if (type == "WordPiece") {
       steps.emplace_back(word_piece_decoding{text_of(j, "prefix", "##"), flag_of(j, "cleanup", true)});
+    } else if (type == "BPEDecoder") {
+      steps.emplace_back(bpe_decoding{text_of(j, "suffix", "</w>")});
+    } else if (type == "CTC") {
+      steps.emplace_back(ctc_decoding{text_of(j, "pad_token", "<pad>"), text_of(j, "word_delimiter_token", "|"), flag_of(j, "cleanup", true)});
     } else {
       parts_.decoder_problem = "the decoder type " + type + " is not supported";
     }
@@ -461,7 +502,7 @@ QLIB_INLINE status apply_tokenizer_config(std::string_view text, const std::stri
     added_token t;
     t.content = content_of(key, llama ? otherwise : "");
     if (t.content.empty() || parts.id_of(t.content) != no_token) continue;
-    t.id = static_cast<token_id>(parts.size());
+    t.id = parts.next_id();
     t.special = grown = true;
     parts.added_words.add(t.content, t.id);
     parts.added.push_back(std::move(t));

@@ -23,6 +23,13 @@ inline character character_at(std::string_view s, std::size_t at) {
   return {(lead & 0x07u) << 18 | (byte(1) & 0x3fu) << 12 | (byte(2) & 0x3fu) << 6 | (byte(3) & 0x3fu), 4};
 }
 
+/// Where the last character before `at` begins; `at` is in (0, size].
+inline std::size_t character_before(std::string_view s, std::size_t at) {
+  --at;
+  while (at > 0 && (static_cast<unsigned char>(s[at]) & 0xc0u) == 0x80u) --at;
+  return at;
+}
+
 inline void append_utf8(std::string& out, char32_t c) {
   const auto push = [&](char32_t b) { out += static_cast<char>(static_cast<unsigned char>(b)); };
   if (c < 0x80) return push(c);
@@ -40,8 +47,9 @@ constexpr bool is_white_space(char32_t c) {
 
 bool is_word(char32_t c);         ///< `\w` of regular expressions: letters, marks, digits, connectors
 bool is_numeric(char32_t c);      ///< general category N
-bool is_punctuation(char32_t c);  ///< general category P, and ASCII punctuation of category S
-bool is_accent(char32_t c);       ///< general category Mn
+bool is_punctuation(char32_t c);  ///< general category P as of the reference's older table, and ASCII punctuation of category S
+bool is_mark(char32_t c);         ///< general category M, as the older table of `StripAccents` has it
+bool is_accent(char32_t c);       ///< general category Mn, as the older table of `BertNormalizer` has it
 bool is_control(char32_t c);      ///< general categories Cc, Cf and Co; not tab, line feed, carriage return
 void append_lower_case(std::string& out, char32_t c);
 

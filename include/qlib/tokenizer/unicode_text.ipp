@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/io/utf8.hpp>
 #include <qlib/tokenizer/unicode_text.hpp>
+#include <qlib/tokenizer/unicode_versions.hpp>
 
 #include <algorithm>
 #include <cstdlib>
@@ -23,7 +24,7 @@ QLIB_INLINE bool inert_in_nfc(char32_t c) {
 
 QLIB_INLINE bool is_word(char32_t c) {
   if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
-  switch (detail::category_of(c)) {
+  switch (detail::category_of(stand_in(c))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:
@@ -44,48 +45,71 @@ QLIB_INLINE bool is_word(char32_t c) {
 
 QLIB_INLINE bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
-  const auto k = detail::category_of(c);
-  return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
+  const auto k = detail::category_of(stand_in(c));
+  return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO || later_numeric(c);
 }
 
 QLIB_INLINE bool is_punctuation(char32_t c) {
   if (c < 0x80) return (c > 32 && c < '0') || (c > '9' && c < 'A') || (c > 'Z' && c < 'a') || (c > 'z' && c < 127);
   const auto k = detail::category_of(c);
-  return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
+  return (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO && !later_punctuation(c)) || c == 0x166d || c == 0x111c9;
 }
 
-QLIB_INLINE bool is_accent(char32_t c) { return c >= 0x300 && detail::category_of(c) == UTF8PROC_CATEGORY_MN; }
+QLIB_INLINE bool is_mark(char32_t c) {
+  if (c < 0x300) return false;
+  const auto k = detail::category_of(c);
+  const bool mark = k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_ME;
+  return (mark && !later_mark(c)) || c == 0x1cf2 || c == 0x1cf3;
+}
+
+QLIB_INLINE bool is_accent(char32_t c) {
+  return c >= 0x300 && ((detail::category_of(c) == UTF8PROC_CATEGORY_MN && !later_accent(c)) || c == 0x1734 || c == 0x1171e);
+}
 
 QLIB_INLINE bool is_control(char32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
+  const bool later = c == 0x890 || c == 0x891 || c == 0x8e2 || c == 0x110cd || (c >= 0x13430 && c <= 0x1343f);
   const auto k = detail::category_of(c);
-  return k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO;
+  return !later && (k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO);
 }
 
 QLIB_INLINE void append_lower_case(std::string& out, char32_t c) {
   if (c == 0x130) out += "i\xcc\x87";  // the only character whose lower case is two
+  else if (const char32_t later = later_lower_case(c); later != 0) append_utf8(out, later);
   else append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
 }
 
-QLIB_INLINE std::string normal_form_of(std::string_view s, normal_form form) {
-  if (form == normal_form::nfc) {
-    std::size_t at = 0;
-    while (at < s.size()) {
-      const character c = character_at(s, at);
-      if (!detail::inert_in_nfc(c.code)) break;
-      at += c.length;
-    }
-    if (at == s.size()) return std::string{s};
-  }
-  int options = UTF8PROC_STABLE;
-  options |= form == normal_form::nfc || form == normal_form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  if (form == normal_form::nfkc || form == normal_form::nfkd) options |= UTF8PROC_COMPAT;
+namespace detail {
+QLIB_INLINE void append_normal_form(std::string& out, std::string_view s, int options) {
+  if (s.empty()) return;
   utf8proc_uint8_t* mapped = nullptr;
   const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(s.data()), static_cast<utf8proc_ssize_t>(s.size()), &mapped,
                                    static_cast<utf8proc_option_t>(options));
-  if (length < 0) return std::string{s};  // valid UTF-8 leaves only a lack of memory
-  std::string out{reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(length)};
+  if (length < 0) return void(out += s);  // valid UTF-8 leaves only a lack of memory
+  out.append(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(length));
   std::free(mapped);
+}
+}  // namespace detail
+
+QLIB_INLINE std::string normal_form_of(std::string_view s, normal_form form) {
+  int options = UTF8PROC_STABLE;
+  options |= form == normal_form::nfc || form == normal_form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == normal_form::nfkc || form == normal_form::nfkd) options |= UTF8PROC_COMPAT;
+  std::string out;
+  std::size_t done = 0;
+  bool inert = form == normal_form::nfc;
+  for (std::size_t at = 0; at < s.size();) {
+    const character c = character_at(s, at);
+    inert = inert && detail::inert_in_nfc(c.code);
+    if (c.code >= 0x300 && later_normalized(c.code)) {  // the reference takes it for a character like any other
+      detail::append_normal_form(out, s.substr(done, at - done), options);
+      out += s.substr(at, c.length);
+      done = at + c.length;
+    }
+    at += c.length;
+  }
+  if (inert) return std::string{s};
+  detail::append_normal_form(out, s.substr(done), options);
   return out;
 }
 

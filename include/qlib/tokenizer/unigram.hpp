@@ -27,9 +27,9 @@ class unigram {
   /// scores: of the ids from 0 on, one for every token.
   unigram(const vocabulary& words, std::vector<double> scores, token_id unk, bool byte_fallback);
 
-  /// Appends the ids of a piece, which is valid UTF-8 and not empty. O(n * longest token). Without an unknown token, unknown
-  /// characters give nothing.
-  void encode(std::string_view piece, scratch& work, std::vector<token_id>& out) const;
+  /// Appends the ids of a piece, which is valid UTF-8 and not empty. O(n * longest token). Without an unknown token, a character that is no
+  /// token gives `missing_token`.
+  void encode(std::string_view piece, const vocabulary& words, scratch& work, std::vector<token_id>& out) const;
 
  private:
   byte_trie trie_;

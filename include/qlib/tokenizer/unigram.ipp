@@ -12,7 +12,7 @@ QLIB_INLINE unigram::unigram(const vocabulary& words, std::vector<double> scores
   std::vector<std::pair<std::string, token_id>> all;
   all.reserve(words.size());
   for (token_id id = 0; static_cast<std::size_t>(id) < words.size(); ++id)
-    if (words.contains(id)) all.emplace_back(words.token(id), id);
+    if (words.contains(id)) all.emplace_back(words.token(id), words.find(words.token(id)));  // of equal tokens the last one counts
   trie_ = byte_trie{std::move(all)};
   double smallest = scores_.empty() ? 0.0 : scores_[0];
   for (const double s : scores_) smallest = std::min(smallest, s);
@@ -23,7 +23,7 @@ QLIB_INLINE unigram::unigram(const vocabulary& words, std::vector<double> scores
   }
 }
 
-QLIB_INLINE void unigram::encode(std::string_view piece, scratch& work, std::vector<token_id>& out) const {
+QLIB_INLINE void unigram::encode(std::string_view piece, const vocabulary& words, scratch& work, std::vector<token_id>& out) const {
   auto& best = work.best;
   best.assign(piece.size() + 1, {0.0, -1, no_token});
   const auto offer = [&](std::size_t begin, std::size_t end, double score, token_id id) {
@@ -38,6 +38,7 @@ QLIB_INLINE void unigram::encode(std::string_view piece, scratch& work, std::vec
       offer(at, at + bytes, scores_[static_cast<std::size_t>(id)] + here, id);
       single = single || bytes == length;
     });
+    if (!single && unk_ == no_token) return out.push_back(missing_token);
     if (!single) offer(at, at + length, unk_score_ + here, no_token);
     at += length;
   }
@@ -58,11 +59,15 @@ QLIB_INLINE void unigram::encode(std::string_view piece, scratch& work, std::vec
     }
     const auto begin = static_cast<std::size_t>(at->second.begin);
     const std::string_view unknown = piece.substr(begin, at->first - begin);
+    if (const token_id whole = words.find(unknown); whole != no_token) {  // the unknown token, spelled out
+      out.push_back(whole);
+      continue;
+    }
     const bool falls_back =
         byte_fallback_ && std::all_of(unknown.begin(), unknown.end(), [&](char b) { return fallback_[static_cast<unsigned char>(b)] != no_token; });
     if (falls_back)
       for (const char b : unknown) out.push_back(fallback_[static_cast<unsigned char>(b)]);
-    else if (unk_ != no_token) out.push_back(unk_);
+    else out.push_back(unk_);
   }
 }
 

@@ -14,6 +14,8 @@ namespace text {
 /// A token's number. Negative is none.
 using token_id = std::int32_t;
 inline constexpr token_id no_token = -1;
+/// Stands in ids where the unknown token would, when the vocabulary has none: such a text has no ids.
+inline constexpr token_id missing_token = -2;
 
 /// 64-bit hash of a byte string; not for storage.
 inline std::uint64_t hash_of(std::string_view s) {

@@ -12,7 +12,7 @@ namespace text {
 struct word_piece {
   std::string continuing_prefix = "##";  ///< before every token but a word's first
   std::size_t max_characters = 100;      ///< a longer word is unknown
-  token_id unk = no_token;
+  token_id unk = missing_token;
 
   /// Appends the ids of a word, which is valid UTF-8 and not empty.
   void encode(std::string_view word, const vocabulary& words, std::vector<token_id>& out) const {
