@@ -33,6 +33,10 @@ EXPERTS = dict(num_experts_per_tok=2, intermediate_size=16, moe_intermediate_siz
 SHARED = dict(n_shared_experts=1, n_routed_experts=4, routed_scaling_factor=1.7, n_group=2, topk_group=1, norm_topk_prob=True)
 MLA = dict(q_lora_rank=12, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
 
+GPT = dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, n_inner=16,
+           **{k: "-" for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                               "max_position_embeddings")})
+
 # name: config over BASE; a value of None is written as null, "-" leaves the key out; "_class" is for models with other towers.
 FAMILIES = {
     "afmoe": dict(model_type="afmoe", head_dim=8, num_experts=4, num_shared_experts=1, **EXPERTS, num_dense_layers=1, route_scale=1.4,
@@ -64,9 +68,8 @@ FAMILIES = {
                       rope_theta=2000.0, partial_rotary_factor=0.5, mrope_section=[1, 1, 0]),
     "gpt_neox": dict(model_type="gpt_neox", rotary_pct=0.5, rotary_emb_base=3000, layer_norm_eps=1e-4, num_key_value_heads="-"),
     "gpt_neox_serial": dict(model_type="gpt_neox", rotary_pct=1.0, use_parallel_residual=False, attention_bias=False, num_key_value_heads="-"),
-    "gptj": dict(model_type="gptj", n_embd=32, n_layer=2, n_head=4, n_positions=64, n_inner=16, rotary_dim=4,
-                 **{k: "-" for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-                                     "max_position_embeddings")}),
+    "gpt_bigcode": dict(model_type="gpt_bigcode", **GPT, layer_norm_epsilon=1e-4),
+    "gptj": dict(model_type="gptj", **GPT, rotary_dim=4),
     "granite": dict(model_type="granite", attention_bias=True, mlp_bias=True, **GRANITE),
     "granite_swa": dict(model_type="granite_swa", **GRANITE, sliding_window=5),
     "granitemoe": dict(model_type="granitemoe", **GRANITE, num_local_experts=4, num_experts_per_tok=2, intermediate_size=8),
@@ -102,6 +105,7 @@ FAMILIES = {
                   rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 900.0},
                                    "full_attention": {**YARN, "rope_theta": 3000.0}}),
     "olmoe": dict(model_type="olmoe", num_experts=4, num_experts_per_tok=2, intermediate_size=8, clip_qkv=0.9, norm_topk_prob=True),
+    "opt": dict(model_type="opt", word_embed_proj_dim=32, ffn_dim=16, num_key_value_heads="-", intermediate_size="-"),
     "persimmon": dict(model_type="persimmon", layer_norm_eps=1e-4, num_key_value_heads="-"),
     "phi": dict(model_type="phi", qk_layernorm=True, layer_norm_eps=1e-4, rope_theta=3000.0),
     "phimoe": dict(model_type="phimoe", num_local_experts=4, num_experts_per_tok=2, intermediate_size=8, router_jitter_noise=0.2,

@@ -56,7 +56,7 @@ inline forward_result run_forward(const qlib::decoder& decoder, const std::vecto
   forward_result out;
   std::vector<float> hidden(tokens * width);
   const qlib::matrix_view<float> view{hidden.data(), tokens, width};
-  REQUIRE(decoder.embed(ids, view));
+  REQUIRE(decoder.embed(ids, view, rows));
   out.hidden.push_back(hidden);
   for (std::size_t l = 0; l < decoder.layers(); ++l) {
     const qlib::status ran = decoder.run_layer(l, view, rows, hook);

@@ -38,8 +38,9 @@ class decoder {
   const model_description& description() const { return model_; }
   std::size_t layers() const { return model_.layers.size(); }
 
-  /// hidden: [ids, hidden_size].
-  status embed(std::span<const std::int32_t> ids, matrix_view<float> hidden) const;
+  /// hidden: [ids, hidden_size]. rows_of_sample: the first row of each sample, then their sum; empty: one sample. It matters where positions are
+  /// embedded.
+  status embed(std::span<const std::int32_t> ids, matrix_view<float> hidden, std::span<const std::size_t> rows_of_sample = {}) const;
 
   /// hidden: all samples, in place. rows_of_sample: the first row of each, then hidden.rows().
   status run_layer(std::size_t layer, matrix_view<float> hidden, std::span<const std::size_t> rows_of_sample, forward_hook& hook) const;

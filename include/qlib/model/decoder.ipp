@@ -29,7 +29,7 @@ QLIB_INLINE errors decoder::create(model_description description, const paramete
   return {};
 }
 
-QLIB_INLINE status decoder::embed(std::span<const std::int32_t> ids, matrix_view<float> hidden) const {
+QLIB_INLINE status decoder::embed(std::span<const std::int32_t> ids, matrix_view<float> hidden, std::span<const std::size_t> rows_of_sample) const {
   const std::string name = model_.embedding + ".weight";
   float scale = static_cast<float>(model_.embedding_scale);
   // transformers rounds the factor to the dtype that the model runs in.
@@ -44,6 +44,14 @@ QLIB_INLINE status decoder::embed(std::span<const std::int32_t> ids, matrix_view
     if (status s = source_->read(name, hidden.strip(i, 1), static_cast<std::size_t>(id)); !s) return s;
     if (scale != 1)
       for (std::size_t c = 0; c < hidden.cols(); ++c) hidden(i, c) *= scale;
+  }
+  if (model_.positions.empty()) return {};
+  std::vector<float> row(hidden.cols());
+  for (std::size_t i = 0, sample = 0, start = 0; i < ids.size(); ++i) {
+    while (sample + 1 < rows_of_sample.size() && i >= rows_of_sample[sample + 1]) start = rows_of_sample[++sample];
+    const std::size_t at = i - start + model_.first_position;
+    if (status s = source_->read(model_.positions + ".weight", {row.data(), 1, row.size()}, at); !s) return s;
+    for (std::size_t c = 0; c < row.size(); ++c) hidden(i, c) += row[c];
   }
   return {};
 }

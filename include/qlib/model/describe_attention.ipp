@@ -35,7 +35,8 @@ inline void describe_attention(config_reader& config, const family& f, model_des
   attention_description& a = m.attention;
   a.heads = config.first_count({"num_attention_heads", "n_head"});
   a.kv_heads = config.optional_count("num_key_value_heads").value_or(a.heads);
-  if (f.model_type == "qwen" || f.model_type == "gpt_neox" || f.model_type == "persimmon" || f.model_type == "gptj") a.kv_heads = a.heads;
+  if (f.model_type == "qwen" || f.model_type == "gpt_neox" || f.model_type == "persimmon" || f.model_type == "gptj" || f.model_type == "opt")
+    a.kv_heads = a.heads;
   if (f.model_type == "chatglm" && config.flag("multi_query_attention").value_or(false)) a.kv_heads = config.count("multi_query_group_num");
   std::size_t dim = config.optional_count("head_dim").value_or(config.optional_count("kv_channels").value_or(0));
   if (dim == 0 && a.heads) dim = m.hidden_size / a.heads;
@@ -43,6 +44,11 @@ inline void describe_attention(config_reader& config, const family& f, model_des
   a.query = f.query, a.key = f.key, a.value = f.value, a.output = f.output, a.fused = f.fused;
   a.rows = f.rows;
   if (f.model_type == "falcon") describe_falcon(config, a);
+  if (f.model_type == "gpt_bigcode") {
+    const bool one_key = config.flag("multi_query").value_or(true);
+    a.kv_heads = one_key ? 1 : a.heads;
+    a.rows = one_key ? fused_rows::concatenated : fused_rows::grouped;
+  }
   const bool on = f.norm_switch.empty() || config.flag(std::string(f.norm_switch).c_str()).value_or(false);
   a.norm = on ? f.norm : query_key_norm::none;
   if (f.norm != query_key_norm::none && f.norm_switch.empty()) (void)config.has("use_qk_norm");  // their code does not look at it

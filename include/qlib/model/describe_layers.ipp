@@ -118,6 +118,7 @@ inline layer_description describe_layer(config_reader& config, const family& f, 
   if (f.positions == rope_rule::sliding) rotated = layer.window != 0;
   if (f.positions == rope_rule::sliding_any) rotated = layer.window != 0 || window == 0;
   if (f.positions == rope_rule::by_name) rotated = config.text("position_embedding_type").value_or("nope") == "rope";
+  if (f.positions == rope_rule::no_layer) rotated = false;
   if (!rotated) layer.rope.reset();
   if (f.model_type == "llama4_text")
     if (type.empty() ? rotated : type == "chunked_attention") layer.chunk = config.optional_count("attention_chunk_size").value_or(0);

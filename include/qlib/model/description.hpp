@@ -132,8 +132,10 @@ struct model_description {
   bool norm_weights = true;  ///< false: norms multiply by nothing and have no tensors; their names are steps only
   bool parallel = false;     ///< x + attention(norm x) + feed_forward(norm' x); without a feed_forward_norm both read the input_norm
   std::string input_norm, attention_output_norm, feed_forward_norm, feed_forward_output_norm;
-  double embedding_scale = 1;  ///< in a bf16 forward rounded to the embedding's dtype
-  double residual_scale = 1;   ///< of what a block adds
+  std::string positions;           ///< an embedding of positions, added to that of tokens; empty for none
+  std::size_t first_position = 0;  ///< its row of position 0
+  double embedding_scale = 1;      ///< in a bf16 forward rounded to the embedding's dtype
+  double residual_scale = 1;       ///< of what a block adds
   float logit_scale = 1;
   float final_softcap = 0;
   std::size_t longest_sample = 0;  ///< tokens beyond which this decoder is not the model; 0: none

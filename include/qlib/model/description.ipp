@@ -32,6 +32,12 @@ inline void describe_block_order(config_reader& config, const family& f, model_d
     if (std::any_of(each.begin(), each.end(), [&](double t) { return t != each.front(); }))
       config.complain("layer_rope_theta", "differs between layers, which is not computed", "use a data-free recipe");
   }
+  if (f.model_type == "opt") {
+    if (!is_on("do_layer_norm_before"))
+      config.complain("do_layer_norm_before", "is off: norms behind the sum are not computed", "use a data-free recipe");
+    if (config.optional_count("word_embed_proj_dim").value_or(m.hidden_size) != m.hidden_size)
+      config.complain("word_embed_proj_dim", "differs from hidden_size, which is not computed", "use a data-free recipe");
+  }
   if (f.model_type == "granitemoehybrid") {
     if (config.optional_count("num_local_experts").value_or(8) != 0)
       config.complain("num_local_experts", "is not 0: experts beside shared_mlp are not computed", "use a data-free recipe");
@@ -103,6 +109,7 @@ inline void refuse_unread_keys(config_reader& config, const family& f) {
                                    {"llama_4_scaling_beta", 0},
                                    {"rotary_pct", 1},
                                    {"use_alibi", 0},
+                                   {"scale_attn_by_inverse_layer_idx", 0},
                                    {"apply_residual_connection_post_layernorm", 0},
                                    {"layernorm_1p", 0}};
   for (const function_key& key : keys) {
@@ -136,6 +143,12 @@ inline void describe_model(config_reader& config, const family& f, model_descrip
   m.embedding = f.embedding, m.final_norm = f.final_norm, m.head = f.head;
   m.input_norm = f.input_norm, m.attention_output_norm = f.attention_output_norm;
   m.feed_forward_norm = f.feed_forward_norm, m.feed_forward_output_norm = f.feed_forward_output_norm;
+  m.positions = f.position_embedding;
+  m.first_position = f.first_position;
+  if (!m.positions.empty()) {
+    m.longest_sample = config.first_count({"max_position_embeddings", "n_positions"});
+    m.longest_sample_key = "max_position_embeddings";
+  }
   describe_block_order(config, f, m);
   describe_multipliers(config, f, m);
   if (f.scaled_embedding && (f.scaled_embedding_switch.empty() || config.flag(std::string{f.scaled_embedding_switch}.c_str()).value_or(false)))

@@ -23,6 +23,7 @@ enum class window_rule {
 enum class rope_rule {
   every_layer,
   listed,       ///< those of no_rope_layers that are not 0, without the list all but each no_rope_layer_interval-th
+  no_layer,
   sliding,      ///< those with a sliding window
   sliding_any,  ///< those with a sliding window; all if the model has none
   by_name,      ///< all if position_embedding_type is "rope", none otherwise
@@ -66,6 +67,8 @@ struct family {
   bool parallel = false;
   std::string_view parallel_switch = "";  ///< boolean key that must be true for parallel layers
   bool parallel_norm = false;             ///< parallel layers have a feed_forward_norm
+  std::string_view position_embedding = "";
+  std::size_t first_position = 0;
   bool scaled_embedding = false;
   std::string_view scaled_embedding_switch = "";  ///< boolean key that must be true for it
   multiplier_rule multipliers = multiplier_rule::none;

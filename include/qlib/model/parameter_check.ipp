@@ -206,6 +206,7 @@ QLIB_INLINE errors check_parameters(const model_description& model, const parame
     return !model.feed_forward.activation_constants.empty() && (name.ends_with("act_fn.beta") || name.ends_with("act_fn.eps"));
   };
   check({model.embedding + ".weight", {model.vocabulary, model.hidden_size}});
+  if (!model.positions.empty()) check({model.positions + ".weight", {model.longest_sample + model.first_position, model.hidden_size}});
   if (model.norm_weights) check({model.final_norm + ".weight", {model.hidden_size}});
   if (model.norm_weights && model.norm_biases) check({model.final_norm + ".bias", {model.hidden_size}});
   if (model.tied) consumed.insert(model.head + ".weight");  // transformers ignores a stored head of a tied model

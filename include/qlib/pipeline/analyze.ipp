@@ -178,7 +178,7 @@ class sensitivity_run {
   status float_forward() {
     const auto start = std::chrono::steady_clock::now();
     if (status s = reference_.reshape(ids_.size(), model_.description().hidden_size); !s) return s;
-    if (status s = model_.embed(ids_, reference_.view()); !s) return s;
+    if (status s = model_.embed(ids_, reference_.view(), starts_); !s) return s;
     sensitivity_watch watch{floats_, plan_, inputs_, options_.forward, metric_ != sensitivity_metric::range};
     double seconds = 0;
     for (std::size_t l = 0; l < model_.layers(); ++l) {
@@ -220,7 +220,7 @@ class sensitivity_run {
     activations floats;
     std::vector<activations> states;
     if (status s = floats.reshape(ids_.size(), model_.description().hidden_size); !s) return s;
-    if (status s = model_.embed(ids_, floats.view()); !s) return s;
+    if (status s = model_.embed(ids_, floats.view(), starts_); !s) return s;
     std::size_t group = 0;
     for (std::size_t l = 0; l <= model_.layers(); ++l) {
       const std::size_t first = group;
@@ -308,7 +308,7 @@ class sensitivity_run {
     }
     std::vector<activations> state(1);
     if (status s = state[0].reshape(ids_.size(), model_.description().hidden_size); !s) return s;
-    if (status s = model_.embed(ids_, state[0].view()); !s) return s;
+    if (status s = model_.embed(ids_, state[0].view(), starts_); !s) return s;
     partly_.choose(items);
     if (status s = run_from(0, state[0].view()); !s) return s;
     add_work(behind_[0] - head_, work_groups_);

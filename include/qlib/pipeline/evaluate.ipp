@@ -125,7 +125,7 @@ inline status evaluate_round(const std::array<evaluated_model, 2>& models, std::
   for (std::size_t m = 0; m < count; ++m) {
     const decoder& d = *models[m].model;
     if (status s = hidden[m].reshape(ids.size(), d.description().hidden_size); !s) return s;
-    if (status s = d.embed(ids, hidden[m].view()); !s) return s;
+    if (status s = d.embed(ids, hidden[m].view(), starts); !s) return s;
   }
   const std::size_t layers = std::max(models[0].model->layers(), count == 2 ? models[1].model->layers() : 0);
   for (std::size_t l = 0; l < layers; ++l) {
