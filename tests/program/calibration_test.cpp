@@ -135,3 +135,23 @@ TEST_CASE("activations that overflow name layer, sample, token and channel") {
   CHECK(r.err.find("infinite at sample 0, token 1, channel 0") != std::string::npos);
   CHECK_FALSE(std::filesystem::exists(out));
 }
+
+TEST_CASE("static types leave routed experts dynamic, because vLLM-Ascend loads no other int8 experts, unless targets are named") {
+  temporary_folder folder;
+  const std::string moe = QLIB_SOURCE_DIR "/tests/golden/families/qwen3_moe";
+  const auto types = [&](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"quant", "--model_path", moe, "--save_path", folder.path(name), "--calib_ids", moe + "/golden.safetensors"};
+    words.insert(words.end(), more.begin(), more.end());
+    const program_result r = run_program(words);
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    CHECK((r.err.find("routed experts become W8A8_DYNAMIC") != std::string::npos) == !std::count(more.begin(), more.end(), "--targets"));
+    const json d = json::parse(folder.read(name + "/quant_model_description.json"));
+    return std::pair{d["model.layers.0.mlp.experts.0.up_proj.weight"].get<std::string>(),
+                     d["model.layers.0.self_attn.q_proj.weight"].get<std::string>()};
+  };
+  CHECK(types("plain", {"--quant_type", "w8a8"}) == std::pair<std::string, std::string>{"W8A8_DYNAMIC", "W8A8"});
+  CHECK(types("mix", {"--quant_type", "w8a8_mix"}) == std::pair<std::string, std::string>{"W8A8_DYNAMIC", "W8A8_MIX"});
+  CHECK(types("named", {"--quant_type", "w8a8", "--targets", "Linear"}) == std::pair<std::string, std::string>{"W8A8", "W8A8"});
+  const program_result verified = run_program({"verify", folder.path("plain"), "--engine", "vllm-ascend"});
+  CHECK_MESSAGE(verified.exit_code == 0, verified.out);
+}

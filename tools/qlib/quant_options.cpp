@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <qlib/backend/device.hpp>
 #include <qlib/io/file.hpp>
+#include <qlib/model/module_name.hpp>
 #include <qlib/pipeline/stored_calibration.hpp>
 #include <qlib/recipe/ascii_case.hpp>
 #include <qlib/recipe/yaml.hpp>
@@ -183,7 +184,14 @@ errors prepare(const quant_options& o, prepared& out) {
       if (out.description_errors.empty()) out.description = std::move(described);
       options.model = out.description ? &*out.description : nullptr;
     }
+    const auto& matrices = out.layout.matrices;
+    const bool experts = understood && format == "ascend_v1" && flags.targets.empty() &&
+                         std::any_of(matrices.begin(), matrices.end(), [](const matrix_module& m) { return is_expert(m.name); }) &&
+                         make_experts_dynamic(out.recipe);
     if (understood && found.empty()) append(make_plan(out.source, out.layout, out.recipe, options, out.plan));
+    if (experts)
+      out.plan.warnings.push_back(
+          "routed experts become W8A8_DYNAMIC, the int8 type that vLLM-Ascend loads for them; --targets Linear makes them static too");
     if (understood && found.empty()) append(prepare_forward(o, out));
     if (understood && found.empty() && !out.forward && o.max_memory != 0 && forecast_memory(o, out) > o.max_memory)
       found.push_back({.where = "--max_memory " + size_text(static_cast<double>(o.max_memory)),

@@ -11,7 +11,7 @@
 
 namespace qlib::inline v0 {
 
-QLIB_INLINE result<linear_encoding> ascend_v1_format::encode(const matrix_module& m, const scheme& s, compat follow) {
+QLIB_INLINE result<linear_encoding> ascend_v1_format::encode(const matrix_module& m, const scheme& s, dtype run_dtype, compat follow) {
   const auto refuse = [&](std::string problem, std::string remedy) {
     return error{.subject = m.name + ".weight", .problem = std::move(problem), .remedy = std::move(remedy)};
   };
@@ -77,7 +77,7 @@ QLIB_INLINE result<linear_encoding> ascend_v1_format::encode(const matrix_module
     e.tensors.push_back({".quant_bias", dtype::i32, {m.rows}, slot_role::quant_bias});
     e.tensors.push_back({".input_scale", dtype::f32, {1}, slot_role::operand_scales});
     e.tensors.push_back({".input_offset", dtype::f32, {1}, slot_role::operand_zero_points});
-    e.tensors.push_back({".deq_scale", m.type == dtype::bf16 ? dtype::f32 : dtype::i64, {m.rows}, slot_role::deq_scales});
+    e.tensors.push_back({".deq_scale", run_dtype == dtype::bf16 ? dtype::f32 : dtype::i64, {m.rows}, slot_role::deq_scales});
   }
   if (!e.input || s.dynamic_prefill) {
     e.tensors.push_back({".weight_scale", dtype::f32, {g.rows, g.cols}, slot_role::scales});

@@ -11,7 +11,7 @@ struct compressed_tensors_format {
   static constexpr bool stores_norm_bias = false;
   static constexpr bool stores_tied_head = false;
 
-  static result<linear_encoding> encode(const matrix_module& m, const scheme& s, compat follow);
+  static result<linear_encoding> encode(const matrix_module& m, const scheme& s, dtype run_dtype, compat follow);
 
   /// Operands of one attention module under a stage. `run`: dtype of the model.
   static result<std::vector<attention_encoding>> encode_attention(const attention_module& m, const attention_stage& s, dtype run, compat follow);

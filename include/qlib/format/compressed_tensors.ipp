@@ -20,7 +20,7 @@ QLIB_INLINE std::string compressed_tensors_format::container(const scheme& s) {
   return s.input_activations ? "int-quantized" : "pack-quantized";
 }
 
-QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matrix_module& m, const scheme& s, compat follow) {
+QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matrix_module& m, const scheme& s, dtype, compat follow) {
   const auto refuse = [&](std::string problem, std::string remedy) {
     return error{.subject = m.name + ".weight", .problem = std::move(problem), .remedy = std::move(remedy)};
   };

@@ -51,7 +51,8 @@ QLIB_INLINE ascend_type ascend_type_of(std::string_view text) {
   return out;
 }
 
-inline dtype ascend_run_dtype(const nlohmann::json& config) {
+/// Engines take the weights' dtype where config.json names none.
+inline dtype ascend_run_dtype(const nlohmann::json& config, const weight_folder& folder) {
   for (const nlohmann::json* level : {&config, config.contains("text_config") ? &config["text_config"] : &config})
     for (const char* key : {"torch_dtype", "dtype"})
       if (level->is_object())
@@ -59,6 +60,9 @@ inline dtype ascend_run_dtype(const nlohmann::json& config) {
           const auto name = it->get<std::string>();
           return name.ends_with("bfloat16") ? dtype::bf16 : name.ends_with("float16") ? dtype::f16 : dtype::f32;
         }
+  for (const stored_tensor& t : folder.tensors())
+    if (t.info.shape.size() == 2 && t.info.name.ends_with(".weight") && (t.info.dtype == dtype::bf16 || t.info.dtype == dtype::f16))
+      return t.info.dtype;
   return dtype::f32;
 }
 
@@ -318,7 +322,7 @@ QLIB_INLINE void verify_ascend_v1(findings& f) {
         f.add(file, "optional.quarot." + name, "AV1-optional", "names " + path.dump() + ", which does not exist");
     }
 
-  const dtype run = config.is_object() ? ascend_run_dtype(config) : dtype::f32;
+  const dtype run = config.is_object() ? ascend_run_dtype(config, folder) : dtype::f32;
   std::vector<std::string> modules;
   for (const auto& [name, type] : d.entries) {
     if (!name.ends_with(".weight") || !ascend_type_of(type).known) continue;

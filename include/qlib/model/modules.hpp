@@ -62,7 +62,7 @@ struct model_layout {
   std::string model_type;
   bool known_family = false;
   bool tied_embeddings = false;
-  dtype run_dtype = dtype::f32;         ///< config.json's torch_dtype or dtype
+  dtype run_dtype = dtype::f32;         ///< config.json's torch_dtype or dtype; else of the weights
   std::vector<matrix_module> matrices;  ///< in model order
   std::vector<std::size_t> others;      ///< tensor indices, in model order
 };

@@ -56,10 +56,12 @@ inline std::string string_at(const nlohmann::json& object, const char* key) {
   return it != object.end() && it->is_string() ? it->get<std::string>() : std::string{};
 }
 
-inline dtype run_dtype_of(const nlohmann::json& config) {
+/// Of a config that names one.
+inline std::optional<dtype> run_dtype_of(const nlohmann::json& config) {
   std::string name = string_at(config, "torch_dtype");
   if (name.empty()) name = string_at(config, "dtype");
   if (name.empty() && text_config(config) != &config) return run_dtype_of(*text_config(config));
+  if (name.empty()) return std::nullopt;
   if (name.starts_with("torch.")) name.erase(0, 6);
   return name == "bfloat16" ? dtype::bf16 : name == "float16" || name == "half" ? dtype::f16 : dtype::f32;
 }
@@ -127,7 +129,6 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   const std::string text_type = detail::string_at(*detail::text_config(config), "model_type");
   const auto is_known = [&](std::string_view type) { return std::binary_search(known.begin(), known.end(), type); };
   layout.known_family = is_known(layout.model_type) || is_known(text_type);
-  layout.run_dtype = detail::run_dtype_of(config);
   {
     const auto& text = *detail::text_config(config);
     const auto tied = text.find("tie_word_embeddings");
@@ -252,6 +253,10 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   });
   std::stable_sort(layout.others.begin(), layout.others.end(),
                    [&](std::size_t a, std::size_t b) { return natural_less(tensors[a].info.name, tensors[b].info.name); });
+  // Engines take the weights' dtype where config.json names none.
+  const auto is_plain = [](const matrix_module& m) { return m.weight.storage == matrix_storage::plain; };
+  const auto first = std::find_if(layout.matrices.begin(), layout.matrices.end(), is_plain);
+  layout.run_dtype = detail::run_dtype_of(config).value_or(first == layout.matrices.end() ? dtype::bf16 : first->type);
   if (found.empty()) out = std::move(layout);
   return found;
 }

@@ -333,7 +333,7 @@ class planner {
 
   void add_quantized(const matrix_module& m, std::size_t stage_index) {
     const stage& s = recipe_.stages[stage_index];
-    auto encoding = std::visit([&](const auto& f) { return f.encode(m, s.scheme, options_.follow); }, options_.format);
+    auto encoding = std::visit([&](const auto& f) { return f.encode(m, s.scheme, layout_.run_dtype, options_.follow); }, options_.format);
     if (!encoding) {
       error e = std::move(encoding).error();
       e.where = path_of(m.weight.tensor);

@@ -44,6 +44,10 @@ std::span<const std::string_view> weight_observers();
 /// Globs in `disable_names` become "re:" patterns. Returns every error; flags that contradict each other are named both.
 errors recipe_from_flags(const quant_flags& flags, recipe& out);
 
+/// Puts a stage before those of a recipe from flags whose inputs are static: routed experts are W8A8_DYNAMIC. vLLM-Ascend has no other int8 scheme
+/// for them, and msModelSlim's recipes for mixtures of experts do the same (docs/formats.md). False: nothing to change.
+bool make_experts_dynamic(recipe& r);
+
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)

@@ -244,4 +244,15 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   return found;
 }
 
+QLIB_INLINE bool make_experts_dynamic(recipe& r) {
+  if (r.source != "flags" || r.stages.size() != 1) return false;
+  const stage& all = r.stages.front();
+  if (!all.scheme.input_activations || all.scheme.input_activations->dynamic || all.scheme.input_activations->type != number::integer) return false;
+  stage experts = all;
+  experts.targets = {R"(re:.*\.experts\.\d+\.)"};
+  experts.scheme = find_preset("W8A8")->scheme;
+  r.stages.insert(r.stages.begin(), std::move(experts));
+  return true;
+}
+
 }  // namespace qlib::inline v0
