@@ -212,6 +212,14 @@ TEST_CASE("experts in MXFP4 compute what their values compute") {
   CHECK(relative_difference(logits_of(opened_model{packed.directory()}), expected) < 1e-6);
   CHECK(relative_difference(expected, logits_of(opened_model{families_folder() + "/gpt_oss"})) > 1e-3);
 
+  edited_checkpoint halved{"gpt_oss"};
+  halved.tensors.erase(down);
+  halved.add(down + "_scales", qlib::dtype::u8, {experts, outs, ins / 32}, exponents);
+  halved.config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  const opened_model lost{halved.directory()};
+  REQUIRE(lost.found.size() == 1);
+  CHECK(lost.found.front().subject == down + "_scales");
+
   packed.add(down + "_scales", qlib::dtype::u8, {experts, outs, 2}, exponents + exponents);
   const opened_model broken{packed.directory()};
   REQUIRE(broken.found.size() == 1);

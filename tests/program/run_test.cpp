@@ -2,8 +2,13 @@
 #include "checkpoint_bytes.hpp"
 #include "run_program.hpp"
 
+#include <nlohmann/json.hpp>
+#include <qlib/pipeline/run.hpp>
+#include <qlib/pipeline/work_folder.hpp>
+
 #include <chrono>
 #include <random>
+#include <set>
 #include <thread>
 
 #include <sys/mount.h>
@@ -172,6 +177,34 @@ TEST_CASE("--resume starts at the beginning when a run was killed before its jou
   CHECK(difference(undisturbed, tree_of(out)) == "");
 }
 
+TEST_CASE("two runs never share a work folder, whatever their flags") {
+  temporary_folder folder;
+  const std::string model = write_model(folder, "model", llama_tensors()), out = folder.path("out");
+  const std::vector<std::string> words{"quant", "--quiet", "--model_path", model, "--save_path", out, "--quant_type", "w8a16", "--overwrite"};
+  {
+    const auto other = qlib::held_folder::take(qlib::work_folder_of(out));
+    REQUIRE(other);
+    CHECK_FALSE(qlib::held_folder::take(qlib::work_folder_of(out)));
+    check_refused(folder.path(), words, {{"another run is using"}});
+  }
+  check_done(run_program(words));
+}
+
+TEST_CASE("weights that were cut off in the work folder are made again") {
+  temporary_folder folder;
+  const std::string model = write_model(folder, "model", large_model()), out = folder.path("out");
+  check_done(run_program(quant(model, out)));
+  const auto undisturbed = tree_of(out);
+  std::filesystem::remove_all(out);
+  kill_after(quant(model, out), out, 4);
+  std::size_t cut = 0;
+  for (const auto& entry : std::filesystem::directory_iterator{out + ".qlib-partial"})
+    if (entry.path().extension() == ".safetensors") std::filesystem::resize_file(entry.path(), entry.file_size() / 2), ++cut;
+  REQUIRE(cut > 0);
+  check_done(run_program(quant(model, out, {"--resume"})));
+  CHECK(difference(undisturbed, tree_of(out)) == "");
+}
+
 TEST_CASE("resuming a run that was complete succeeds and changes nothing") {
   temporary_folder folder;
   const std::string model = write_model(folder, "model", llama_tensors()), out = folder.path("out");
@@ -255,4 +288,19 @@ TEST_CASE("folders above a relative save_path are made") {
   std::filesystem::current_path(before);
   CHECK_MESSAGE(r.exit_code == 0, r.err);
   CHECK(std::filesystem::exists(folder.path("a/b/c/config.json")));
+}
+
+TEST_CASE("compressed-tensors ignores modules by the names of the file and by those that transformers gives them") {
+  temporary_folder folder;
+  const auto ignored = [&](const std::string& family) {
+    const program_result r = run_program({"quant", "--quiet", "--model_path", QLIB_SOURCE_DIR "/tests/golden/families/" + family, "--save_path",
+                                          folder.path(family), "--quant_type", "w8a8_dynamic", "--format", "compressed_tensors"});
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    const auto names = nlohmann::json::parse(folder.read(family + "/config.json"))["quantization_config"]["ignore"];
+    return std::set<std::string>(names.begin(), names.end());
+  };
+  CHECK(ignored("gpt_neox") == std::set<std::string>{"embed_out", "lm_head"});
+  const std::set<std::string> of_llava = ignored("llava");
+  for (const char* name : {"language_model.lm_head", "lm_head", "multi_modal_projector.linear_1", "model.multi_modal_projector.linear_1"})
+    CHECK_MESSAGE(of_llava.contains(name), name);
 }

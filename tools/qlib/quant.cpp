@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <qlib/pipeline/work_folder.hpp>
 #include <qlib/report/describe.hpp>
 #include <qlib/report/report_folder.hpp>
 #include <qlib/report/report_json.hpp>
@@ -163,7 +164,11 @@ int run(const quant_options& o) {
   std::optional<calibration> found_ranges;
   double calibration_seconds = 0;
   const bool complete = nothing_left(p.plan, options);
+  if (complete && !o.common.quiet)
+    fmt::print(stderr, "qlib: {} is complete: nothing is done; other options that its documents do not show need --overwrite\n", o.save_path);
   if (p.forward && !complete) {
+    const auto held = held_folder::take(work_folder_of(o.save_path));  // given back before run_plan takes it
+    if (!held) return fail(o, {held.error()});
     for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
     if (const calibration_report& anti = p.forward->suppression.report; !anti.file.empty()) {
       if (!o.common.quiet) fmt::print(stderr, "qlib: suppressing outliers: {}\n", anti.text());

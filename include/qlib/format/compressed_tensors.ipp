@@ -142,6 +142,16 @@ QLIB_INLINE std::string compressed_tensors_format::file_name(std::size_t part, s
 
 namespace detail {
 
+/// What transformers 5 calls a module of a checkpoint that it renames on loading: it looks `ignore` up by that name, vLLM by the stored one.
+inline std::string name_in_transformers(const std::string& module) {
+  constexpr std::string_view text = "language_model.";
+  if (module == "embed_out" || module == "language_model.lm_head") return "lm_head";
+  if (module.starts_with("language_model.model.")) return "model.language_model." + module.substr(text.size() + 6);
+  for (const std::string_view part : {"vision_tower.", "vision_model.", "visual.", "audio_tower.", "multi_modal_projector."})
+    if (module.starts_with(part)) return "model." + module;
+  return module;
+}
+
 /// `weights`: how their ranges were found; null for activations. Readers know LLM-Compressor's observers only: others are left out.
 inline nlohmann::ordered_json arguments_json(const std::optional<quantization_args>& a, const policy_choice* weights) {
   using json = nlohmann::ordered_json;
@@ -199,7 +209,10 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   }
   json ignore = json::array();
   for (const manifest::linear& l : m.linears)
-    if (l.listed_in_ignore) ignore.push_back(l.name);
+    if (l.listed_in_ignore) {
+      ignore.push_back(l.name);
+      if (std::string loaded = detail::name_in_transformers(l.name); loaded != l.name) ignore.push_back(std::move(loaded));
+    }
   json q;
   q["config_groups"] = std::move(groups);
   q["format"] = containers.empty() ? "dense" : containers.size() == 1 ? *containers.begin() : "mixed-precision";

@@ -34,7 +34,7 @@ QLIB_INLINE errors simulated_model::open(const std::string& directory, const sim
   if (errors found = weight_folder::open(directory, p->folder); !found.empty()) return found;
   p->format = format_of(p->folder);
   const std::string config = directory + "/config.json";
-  if (p->format == "float" || p->format == "fp8") {
+  if (p->format == "float" || p->format == "fp8" || p->format == "mxfp4") {
     if (errors found = checkpoint::open(directory, p->source); !found.empty()) return found;
     if (errors found = read_model_layout(p->source, p->layout); !found.empty()) return found;
     if (errors found = read_model_description(p->source.config_text(), config, p->description); !found.empty()) return found;

@@ -92,22 +92,25 @@ QLIB_INLINE std::vector<stored_layer> stored_layers(const weight_folder& folder)
   for (const stored_tensor& t : folder.tensors()) {
     const std::string& name = t.info.name;
     stored_layer layer;
-    const bool stacked = t.info.shape.size() == 3 && expert_stack_of(name).has_value();
+    const bool mxfp4 = t.info.shape.size() == 4 && name.ends_with("_blocks") && expert_stack_of(name_of_stack(name)).has_value();
+    const bool stacked = mxfp4 || (t.info.shape.size() == 3 && expert_stack_of(name).has_value());
     for (std::string_view suffix : {".weight", ".weight_packed", ".qweight"})
       if (name.ends_with(suffix)) layer.name = name.substr(0, name.size() - suffix.size());
-    if (stacked) layer.name = name;
+    if (stacked) layer.name = name_of_stack(name);
     if (layer.name.empty() || t.info.shape.size() < 2) continue;
-    layer.quant_type = stacked ? "FLOAT" : type_of(layer.name);
+    layer.quant_type = mxfp4 ? "MXFP4" : stacked ? "FLOAT" : type_of(layer.name);
     if (format != "float" && !layer.quantized() && bits_of(t.info.dtype) <= 8)
       layer.quant_type = format == "fp8" && t.info.dtype == dtype::f8_e4m3 ? "FP8 block" : format;
     layer.dtype = name_of(t.info.dtype);
     std::uint64_t bits = 4;
     if (const auto w = layer.quant_type.find(" W"); w != std::string::npos)
       bits = static_cast<std::uint64_t>(std::max(1, layer.quant_type[w + 2] - '0'));
-    layer.shape = detail::logical_shape(folder, layer.name, t, layer.quant_type, bits);
+    if (mxfp4) layer.shape = {t.info.shape[0], t.info.shape[1], t.info.shape[2] * 32};
+    else layer.shape = detail::logical_shape(folder, layer.name, t, layer.quant_type, bits);
     layer.weights = std::accumulate(layer.shape.begin(), layer.shape.end(), std::uint64_t{1}, std::multiplies<>{});
     if (stacked) {
       layer.bytes = t.info.bytes();
+      if (const stored_tensor* scales = mxfp4 ? folder.find(layer.name + "_scales") : nullptr) layer.bytes += scales->info.bytes();
     } else {
       for (const stored_tensor& part : folder.starting_with(layer.name + "."))
         if (part.info.name.find('.', layer.name.size() + 1) == std::string::npos) layer.bytes += part.info.bytes();

@@ -75,15 +75,15 @@ QLIB_INLINE status journal::read_lines(const std::string& text, std::uint64_t fi
   const std::string_view first = all.substr(0, first_end);
   const std::string_view magic = detail::journal_magic;
   if (first.substr(0, magic.size()) != magic.substr(0, first.size()))
-    return error{error_kind::invalid_input, path_, "line 1", "is not a journal of this program", "run without --resume"};
+    return error{error_kind::invalid_input, path_, "line 1", "is not a journal of this program", "start again with --overwrite"};
   if (first_end == std::string_view::npos) return {};  // the run died while it wrote the first line: nothing is finished
 
   const std::string_view version = first.substr(magic.size(), first.find(' ', magic.size()) - magic.size());
   if (version != detail::journal_version)
     return error{error_kind::invalid_input, path_, "line 1", "journal version " + std::string{version} + ", this program reads version 1",
-                 "finish with the version of the program that began, or run without --resume"};
+                 "finish with the version of the program that began, or start again with --overwrite"};
   if (const auto content = detail::checked_content(first); !content || content->size() != magic.size() + version.size() + 17)
-    return error{error_kind::invalid_input, path_, "line 1", "is damaged: its check does not match", "run without --resume"};
+    return error{error_kind::invalid_input, path_, "line 1", "is damaged: its check does not match", "start again with --overwrite"};
   const std::string_view digits = first.substr(magic.size() + version.size() + 1, 16);
   if (digits != detail::journal_hex(fingerprint, 16))
     return error{
@@ -91,7 +91,7 @@ QLIB_INLINE status journal::read_lines(const std::string& text, std::uint64_t fi
         path_,
         {},
         "the inputs or flags changed since the run began (plan " + std::string{digits} + " then, " + detail::journal_hex(fingerprint, 16) + " now)",
-        "repeat the first command with --resume, or run without --resume to start again"};
+        "repeat the first command with --resume, or start again with --overwrite"};
 
   valid_bytes = first_end + 1;
   for (;;) {

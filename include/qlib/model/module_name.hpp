@@ -73,6 +73,13 @@ struct expert_stack {
   std::string module(std::uint64_t expert, std::string_view part) const { return prefix + std::to_string(expert) + "." + std::string(part); }
 };
 
+/// "….experts.gate_up_proj" of that name, or of its `_blocks` and `_scales`, as MXFP4 calls them.
+inline std::string_view name_of_stack(std::string_view tensor) {
+  for (const std::string_view tail : {"_blocks", "_scales"})
+    if (tensor.ends_with(tail)) return tensor.substr(0, tensor.size() - tail.size());
+  return tensor;
+}
+
 /// By the tensor's name. Granite's experts are called as Mixtral's are, which is what vLLM unpacks them to.
 inline std::optional<expert_stack> expert_stack_of(std::string_view tensor) {
   const auto below = [&](std::string_view tail) { return std::string(tensor.substr(0, tensor.size() - tail.size())); };

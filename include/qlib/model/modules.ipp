@@ -66,12 +66,6 @@ inline std::optional<dtype> run_dtype_of(const nlohmann::json& config) {
   return name == "bfloat16" ? dtype::bf16 : name == "float16" || name == "half" ? dtype::f16 : dtype::f32;
 }
 
-/// "….experts.gate_up_proj" of that tensor, or of "….experts.gate_up_proj_blocks", as MXFP4 calls it.
-inline std::string tensor_of_stack(const tensor_info& t) {
-  constexpr std::string_view blocks = "_blocks";
-  return t.name.substr(0, t.name.size() - (t.name.ends_with(blocks) ? blocks.size() : 0));
-}
-
 /// A stacked pair [experts, 2 * intermediate, hidden] and [experts, hidden, intermediate] as 3 * experts linear layers. MXFP4:
 /// [experts, out, in / 32, 16].
 inline void unpack_experts(const checkpoint& source, std::size_t index, const expert_stack& names, const stacking& how,
@@ -80,7 +74,7 @@ inline void unpack_experts(const checkpoint& source, std::size_t index, const ex
   const std::uint64_t experts = t.shape[0], d1 = t.shape[1], d2 = t.shape[2];
   const bool mxfp4 = t.shape.size() == 4;
   const std::uint64_t outs = how.transposed ? d2 : d1, ins = mxfp4 ? d2 * 32 : how.transposed ? d1 : d2;
-  const stored_tensor* bias = source.find(tensor_of_stack(t) + "_bias");
+  const stored_tensor* bias = source.find(std::string{name_of_stack(t.name)} + "_bias");
   const auto bias_index = [&] { return static_cast<std::size_t>(bias - source.tensors().data()); };
   for (std::uint64_t e = 0; e < experts; ++e) {
     const auto add = [&](std::string_view name, std::uint64_t first, std::uint64_t step, std::uint64_t rows) {
@@ -92,7 +86,7 @@ inline void unpack_experts(const checkpoint& source, std::size_t index, const ex
       if (mxfp4) {
         m.type = dtype::bf16;
         m.weight.storage = matrix_storage::mxfp4;
-        m.weight.scale = static_cast<std::size_t>(source.find(tensor_of_stack(t) + "_scales") - source.tensors().data());
+        m.weight.scale = static_cast<std::size_t>(source.find(std::string{name_of_stack(t.name)} + "_scales") - source.tensors().data());
       }
       if (bias) m.bias = matrix_source{.tensor = bias_index(), .offset = e * outs + first, .row_stride = step, .col_stride = 1};
       out.push_back(std::move(m));
@@ -168,7 +162,7 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
   std::set<std::size_t> taken;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const tensor_info& t = tensors[i].info;
-    const std::string stack_name = mxfp4 ? detail::tensor_of_stack(t) : t.name;
+    const std::string stack_name{mxfp4 ? name_of_stack(t.name) : t.name};
     const auto stack = expert_stack_of(stack_name);
     const bool stacked = stack && t.shape.size() == 3 && detail::is_weight_dtype(t.dtype) && t.elements() > 0 &&
                          (!stack->gate_up || (how(t).transposed ? t.shape[2] : t.shape[1]) % 2 == 0);
@@ -197,6 +191,11 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
       if (const stored_tensor* b = source.find(stack_name + "_bias")) taken.insert(static_cast<std::size_t>(b - tensors.data()));
       continue;
     }
+    if (stack && t.name.ends_with("_scales") && !source.find(stack_name + "_blocks"))
+      found.push_back({.where = source.shards()[tensors[i].shard].path(),
+                       .subject = t.name,
+                       .problem = "has no " + stack_name + "_blocks beside it",
+                       .remedy = "give the complete checkpoint"});
     if (t.shape.size() != 2 || !t.name.ends_with(".weight") || t.elements() == 0) continue;
     matrix_module m;
     m.name = t.name.substr(0, t.name.size() - 7);

@@ -1,11 +1,14 @@
 /// Binary files of what a calibration pass knows: little endian, bit by bit what was written.
 #pragma once
 #include <qlib/io/checksum.hpp>
+#include <qlib/io/mmap_file.hpp>
 #include <qlib/io/output_file.hpp>
 #include <qlib/pipeline/calibration.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -14,6 +17,8 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+
+#include <sys/stat.h>
 
 namespace qlib::inline v0::detail {
 
@@ -277,6 +282,52 @@ void fields(A& archive, archived<A, suppression_report>& r) {
 template <class A>
 void fields(A& archive, archived<A, calibration>& c) {
   archive(c.operands, c.folds, c.suppressions, c.samples, c.tokens, c.products, c.warnings, c.floats);
+}
+
+using archive_magic = std::array<char, 8>;
+
+template <class... T>
+void whole_archive(archive_writer& archive, const archive_magic& magic, std::uint64_t key, const T&... content) {
+  archive(magic, calibration_layout, key, content...);
+  archive(archive.checksum());
+}
+
+/// Written beside `path` and renamed.
+template <class... T>
+status store_archive(const std::string& path, const archive_magic& magic, std::uint64_t key, const T&... content) {
+  archive_writer counted;
+  whole_archive(counted, magic, key, content...);
+  const std::string unfinished = path + ".tmp";
+  auto file = output_file::create(unfinished, counted.size());
+  if (!file) return std::move(file).error();
+  archive_writer written{*file};
+  whole_archive(written, magic, key, content...);
+  if (status s = written.finish(); !s) return s;
+  if (status s = file->sync(); !s) return s;
+  if (status s = file->close(); !s) return s;
+  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return system_error(path, "rename to", errno);
+  return {};
+}
+
+/// False if there is no such file, it belongs to another key or layout, or is damaged.
+template <class... T>
+result<bool> load_archive(const std::string& path, const archive_magic& magic, std::uint64_t key, T&... content) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR)) return false;
+  auto file = mmap_file::open(path);
+  if (!file) return std::move(file).error();
+  std::uint64_t sum = 0, key_of_file = 0;
+  archive_magic magic_of_file{};
+  std::uint32_t layout = 0;
+  const std::span<const std::byte> all = file->bytes();
+  if (all.size() < sizeof magic + sizeof layout + sizeof key + sizeof sum) return false;
+  const auto checked = all.first(all.size() - sizeof sum);
+  std::memcpy(&sum, all.data() + checked.size(), sizeof sum);
+  archive_reader archive{checked};
+  archive(magic_of_file, layout, key_of_file);
+  if (magic_of_file != magic || layout != calibration_layout || key_of_file != key || sum != checksum_of(checked)) return false;
+  archive(content...);
+  return !archive.broken() && archive.left() == 0;
 }
 
 }  // namespace qlib::inline v0::detail

@@ -1,6 +1,6 @@
 #pragma once
 #include <qlib/pipeline/calibrate.hpp>
-#include <qlib/pipeline/stored_calibration.hpp>
+#include <qlib/pipeline/stored_pass.hpp>
 
 #include <algorithm>
 #include <chrono>

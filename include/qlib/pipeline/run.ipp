@@ -9,6 +9,7 @@
 #include <qlib/pipeline/fingerprint.ipp>
 #include <qlib/pipeline/run.hpp>
 #include <qlib/pipeline/stored_calibration.hpp>
+#include <qlib/pipeline/work_folder.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -168,9 +169,10 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
                  .problem = std::move(what) + ": " + why.message(),
                  .remedy = "mend it and rerun with --resume"};
   };
-  if (!options.resume) fs::remove_all(work, ec);
-  fs::create_directories(work, ec);
-  if (ec) return failed("cannot create the work folder", ec);
+  const auto held = held_folder::take(work);
+  if (!held) return held.error();
+  if (!options.resume)  // what is in it, but not the folder that is held
+    for (const fs::directory_entry& old : fs::directory_iterator{work, ec}) fs::remove_all(old.path(), ec);
   auto log = journal::open(work + detail::journal_name, detail::fingerprint_of(plan, options.found), options.resume);
   if (!log) return std::move(log).error();
   const std::string stored = work + detail::calibration_name;
@@ -178,8 +180,11 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     if (status s = store_calibration(*options.found, *options.keep_found, stored); !s) return std::move(s).error();
   if (options.found) forget_pass(options.save_path);
 
+  // Chunks are marked as finished when their bytes are written: a file that is not whole has lost some.
+  bool whole = true;
   std::vector<output_file> files;
   for (const planned_file& f : plan.files) {
+    whole &= fs::file_size(work + "/" + f.name, ec) == f.bytes && !ec;
     auto file = output_file::create(work + "/" + f.name, f.bytes);
     if (!file) return std::move(file).error();
     if (status s = file->write_at(0, std::as_bytes(std::span{f.header})); !s) return std::move(s).error();
@@ -190,7 +195,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   std::vector<char> done(chunks.size());
   run_report report;
   report.chunks = chunks.size();
-  if (!options.measure_error)  // figures cover all chunks: a resumed run that wants them makes all again
+  if (whole && !options.measure_error)  // figures cover all chunks: a resumed run that wants them makes all again
     for (const journal::entry& e : log->finished())
       if (e.item < done.size()) {
         done[e.item] = 1;

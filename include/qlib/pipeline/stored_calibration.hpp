@@ -1,4 +1,4 @@
-/// What calibration found, and how far it came, in files beside the journal: a killed run goes on where it was.
+/// What calibration found, in a file beside the journal: a killed run continues without another pass.
 #pragma once
 #include <qlib/core/status.hpp>
 #include <qlib/pipeline/calibrate.hpp>
@@ -30,21 +30,6 @@ status store_calibration(const calibration& found, std::uint64_t key, const std:
 /// Nothing if there is no such file, it belongs to another key or layout, or is damaged: calibrating again is safe. Errors: a file that cannot be
 /// read.
 result<std::optional<calibration>> load_calibration(const std::string& path, std::uint64_t key);
-
-/// A calibration pass between two layers: all that the layers behind need.
-struct pass_between_layers {
-  std::size_t layers = 0;                       ///< that ran
-  calibration* found = nullptr;                 ///< in them; its folds are those of suppression alone
-  std::span<float> hidden;                      ///< the residual stream, [tokens, hidden_size]
-  std::span<float> hidden_of_suppression = {};  ///< of samples that sub-graphs are solved with, if they have their own
-};
-
-/// As store_calibration; the numbers of the streams follow what was found.
-status store_pass(const pass_between_layers& pass, std::uint64_t key, const std::string& path);
-
-/// Fills `*pass.found` and the streams, whose sizes belong to the key. False if there is no such file, it belongs to another key or layout, or is
-/// damaged: what it would fill is then worth nothing. Errors: a file that cannot be read.
-result<bool> load_pass(pass_between_layers& pass, std::uint64_t key, const std::string& path);
 
 }  // namespace qlib::inline v0
 
