@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <utility>
 #include <vector>

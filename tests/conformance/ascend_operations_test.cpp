@@ -1,10 +1,9 @@
 // What the Ascend backend has beyond the suite that it shares with all backends (backend_test.cpp): products, tokens, the paths it takes, several
-// chunks, matrices that stay on the device. Against the scalar backend, on the fake of both rounding profiles.
-#include "backends.hpp"
+// chunks. Against the scalar backend, on the fake of both rounding profiles.
+#include "ascend_matrices.hpp"
 
 #include <qlib/backend/ascend/matmul_operation.hpp>
 #include <qlib/backend/ascend/token_operation.hpp>
-#include <qlib/backend/hold.hpp>
 #include <qlib/backend/scalar.hpp>
 #include <qlib/quantize.hpp>
 
@@ -12,7 +11,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 namespace {
@@ -20,6 +18,8 @@ namespace {
 using namespace qlib;
 using ascend_test::fake;
 using ascend_test::session;
+using law::loose;
+using law::same_bits;
 
 constexpr const auto& chips = law::ascend_chips;
 constexpr tile tiles[] = {tile::per_tensor(),  tile::per_channel(),    tile::per_group(32),   tile::per_group(7), tile::per_group(1),
@@ -33,28 +33,7 @@ struct product {
   std::size_t m, k, n;
 };
 
-/// A matrix whose rows lie apart, as those of a larger one.
-template <class T>
-struct loose {
-  std::size_t rows, cols, stride;
-  std::vector<T> memory;
-
-  loose(std::size_t r, std::size_t c) : rows{r}, cols{c}, stride{c + 3}, memory(r * (c + 3)) {}
-  loose(std::size_t r, std::size_t c, unsigned seed) : loose{r, c} {
-    const auto values = law::gaussian<T>(r, c, seed);
-    for (std::size_t i = 0; i < r; ++i)
-      for (std::size_t j = 0; j < c; ++j) memory[i * stride + j] = values.view()(i, j);
-  }
-  matrix_view<T> view() { return {memory.data(), rows, cols, stride}; }
-  matrix_view<const T> view() const { return {memory.data(), rows, cols, stride}; }
-};
-
 ascend::soc_family family_of_chip(const char* chip) { return ascend::family_of(chip, 0); }
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 /// Parameters from the matrix's own ranges.
 struct params {
@@ -360,135 +339,6 @@ TEST_CASE("Ascend: on 310P the smallest and the largest sums of codes are exact,
     CHECK(std::fabs(out.view()(0, 0) - large) <= large * 0x1p-11);
   }
   CHECK(s->paths() == std::vector<std::string>{"int8_matmul: QuantMatmulV5 to f16, FRACTAL_NZ, cpu"});
-}
-
-TEST_CASE_TEMPLATE("Ascend: a held matrix is uploaded once for its ranges and its codes, to the same results", T, float, bf16, f16) {
-  for (const char* chip : chips)
-    for (tile t : {tile::per_channel(), tile::per_group(33), tile{0, 1}}) {
-      fake f{{{"SOC", chip}}};
-      ascend::lane_options small;
-      small.chunk_bytes = small.smallest_chunk_bytes = 64 << 10;  // several chunks
-      session s{f, {0}, 1, small};
-      constexpr std::size_t rows = 300, cols = 264;
-      const loose<T> x{rows, cols, 7};
-      const grid g = grid_of(t, rows, cols);
-      const quant_spec spec{.granularity = t};
-      const auto range_and_quantize = [&] {
-        std::vector<range> seen(g.tiles(), range::empty());
-        s->ranges(x.view(), t, std::span{seen});
-        std::vector<float> scales(g.tiles());
-        solve_qparams(seen, spec, {g, scales, {}});
-        loose<std::int8_t> codes{rows, cols};
-        s->quantize(x.view(), spec, {g, scales, {}}, codes.view());
-        return std::pair{scales, codes.memory};
-      };
-      { const auto warm = hold(*s, x.view()); }  // all paths are proven
-      const auto apart = range_and_quantize();
-      s->forget_paths();
-      const std::uint64_t before = f.uploaded();
-      {
-        const auto held = hold(*s, x.view());
-        REQUIRE(held);
-        CHECK(!hold(*s, x.view()));  // one a lane
-        (void)range_and_quantize();  // f32 paths are proven
-        const std::uint64_t again = f.uploaded();
-        const auto together = range_and_quantize();
-        CHECK(together == apart);
-        CHECK(f.uploaded() - again <= rows * cols / 4);  // the scales of each chunk alone
-        // Some of its rows too.
-        std::vector<range> some(grid_of(t, 80, cols).tiles(), range::empty()), expected = some;
-        const std::uint64_t now = f.uploaded();
-        s->ranges(x.view().strip(160, 80), t, std::span{some});
-        scalar_backend{}.ranges(x.view().strip(160, 80), t, std::span{expected});
-        CHECK(same_bits(some, expected));
-        CHECK(f.uploaded() == now);
-      }
-      const bool widened = !std::is_same_v<T, float> && (!std::is_same_v<T, bf16> || chip == chips[0]);
-      CHECK(f.uploaded() - before >= rows * cols * (widened ? 2 : 4));
-      const auto paths = s->paths();
-      REQUIRE(!paths.empty());
-      CHECK(paths.back() == (widened ? "hold: Cast to f32" : "hold: as f32"));
-      // What changed since is uploaded again.
-      loose<T> other = x;
-      other.view()(3, 3) = law::narrowed<T>(9.0f);
-      std::vector<range> seen(g.tiles(), range::empty()), expected = seen;
-      s->ranges(matrix_view<const T>{other.view()}, t, std::span{seen});
-      scalar_backend{}.ranges(matrix_view<const T>{other.view()}, t, std::span{expected});
-      CHECK(same_bits(seen, expected));
-      CHECK(s->finish());
-    }
-}
-
-TEST_CASE("Ascend: quantization of a strip uploads it once: 16 bits an element, and the scales") {
-  fake f;
-  session s{f};
-  constexpr std::size_t rows = 512, cols = 1024;
-  const auto x = law::gaussian<bf16>(rows, cols, 3);
-  const quant_spec spec{};
-  std::vector<float> scales(rows), expected_scales(rows);
-  std::vector<std::byte> out(rows * cols), expected(rows * cols);
-  const auto make = [&](const auto& backend, std::vector<float>& to_scales, std::vector<std::byte>& to) {
-    pipeline<minmax_observer, no_suppressor, rtn_rounder, int8_packer, std::remove_cvref_t<decltype(backend)>> p{};
-    p.backend = backend;
-    REQUIRE(p.run_strip(x.view(), spec, {}, {{rows, 1}, to_scales, {}}, nullptr, to.data()));
-  };
-  make(*s, scales, out);  // tests the paths
-  const std::uint64_t before = f.uploaded();
-  make(*s, scales, out);
-  CHECK(f.uploaded() - before <= rows * cols * 2 + rows * 4 + 4096);
-  make(scalar_backend{}, expected_scales, expected);
-  CHECK(scales == expected_scales);
-  std::size_t different = 0;
-  for (std::size_t i = 0; i < out.size(); ++i) different += out[i] != expected[i];
-  const ascend::numeric_bounds bounds = ascend::bounds_of(ascend::soc_family::a2, dtype::bf16);
-  CHECK(different <= bounds.mismatches(bounds.static_rate, out.size()));
-  CHECK(s->paths() == std::vector<std::string>{"ranges: Aminmax", "quantize: AscendQuantV3", "hold: Cast to f32"});
-}
-
-TEST_CASE("Ascend: what cannot be held is uploaded by each operation") {
-  const auto ranges_are_right = [](const session& s, matrix_view<const float> x) {
-    std::vector<range> seen(x.rows(), range::empty()), expected = seen;
-    s->ranges(x, tile::per_channel(), std::span{seen});
-    scalar_backend{}.ranges(x, tile::per_channel(), std::span{expected});
-    CHECK(same_bits(seen, expected));
-    CHECK(s->finish());
-  };
-  SUBCASE("a NaN") {
-    fake f;
-    session s{f};
-    loose<float> x{40, 64, 3};
-    x.view()(7, 5) = std::numeric_limits<float>::quiet_NaN();
-    CHECK(!hold(*s, matrix_view<const float>{x.view()}));
-    ranges_are_right(s, x.view());
-  }
-  SUBCASE("larger than is allowed") {
-    fake f;
-    ascend::lane_options options;
-    options.largest_held_bytes = 1000;
-    session s{f, {0}, 1, options};
-    const loose<float> x{40, 64, 3};
-    CHECK(!hold(*s, x.view()));
-    ranges_are_right(s, x.view());
-  }
-  SUBCASE("no room on the device") {
-    fake f{{{"MEMORY", std::to_string(600 << 10)}}};
-    session s{f};
-    const loose<float> x{1000, 200, 3};
-    CHECK(!hold(*s, x.view()));
-    ranges_are_right(s, x.view());
-  }
-  SUBCASE("no Cast: as f32") {
-    fake f{{{"FAIL", "aclnnCastGetWorkspaceSize:1:561003"}}};
-    session s{f};
-    const loose<bf16> x{40, 64, 3};
-    CHECK(hold(*s, x.view()));
-    CHECK(s->paths() == std::vector<std::string>{"hold: as f32"});
-  }
-  SUBCASE("no device") {
-    const loose<float> x{4, 4, 3};
-    CHECK(!hold(ascend_backend{}, x.view()));
-    CHECK(!hold(scalar_backend{}, x.view()));
-  }
 }
 
 TEST_CASE_TEMPLATE("Ascend: weight-only products are within the rounding of 16-bit operands", T, float, bf16, f16) {

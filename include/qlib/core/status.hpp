@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/config.hpp>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -66,14 +67,14 @@ template <>
 class [[nodiscard]] result<void> {
  public:
   result() = default;
-  result(qlib::error e) : state_{std::move(e)} {}
+  result(qlib::error e) : error_{std::move(e)} {}
 
-  explicit operator bool() const noexcept { return state_.index() == 0; }
-  const qlib::error& error() const& { return *std::get_if<1>(&state_); }
-  qlib::error&& error() && { return std::move(*std::get_if<1>(&state_)); }
+  explicit operator bool() const noexcept { return !error_; }
+  const qlib::error& error() const& { return *error_; }
+  qlib::error&& error() && { return *std::move(error_); }
 
  private:
-  std::variant<std::monostate, qlib::error> state_;
+  std::optional<qlib::error> error_;
 };
 
 using status = result<void>;

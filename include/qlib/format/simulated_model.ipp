@@ -6,6 +6,8 @@
 #include <qlib/model/modules.hpp>
 #include <qlib/model/parameter_check.hpp>
 
+#include <memory>
+
 namespace qlib::inline v0 {
 
 struct simulated_model::parts {

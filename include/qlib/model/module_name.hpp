@@ -2,6 +2,7 @@
 #pragma once
 #include <qlib/config.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -57,11 +58,20 @@ inline bool in_decoder_layer(std::string_view module) {
   return false;
 }
 
-/// "model.layers.0.mlp.experts.3.up_proj": one expert of many.
-inline bool is_expert(std::string_view module) {
+/// Behind ".experts." in "model.layers.0.mlp.experts.3.up_proj", one expert of many; npos in other names.
+inline std::size_t expert_number_at(std::string_view module) {
   constexpr std::string_view list = ".experts.";
-  const std::size_t at = module.find(list);
-  return at != std::string_view::npos && at + list.size() < module.size() && module[at + list.size()] >= '0' && module[at + list.size()] <= '9';
+  const std::size_t at = module.find(list), number = at + list.size();
+  return at != module.npos && number < module.size() && module[number] >= '0' && module[number] <= '9' ? number : module.npos;
+}
+inline bool is_expert(std::string_view module) { return expert_number_at(module) != module.npos; }
+
+/// "….experts.*.up_proj" of "….experts.17.up_proj"; nothing of other names.
+inline std::optional<std::string> any_expert(std::string_view module) {
+  const std::size_t number = expert_number_at(module);
+  if (number == module.npos) return std::nullopt;
+  const std::size_t end = std::min(module.find('.', number), module.size());
+  return std::string{module.substr(0, number)} + "*" + std::string{module.substr(end)};
 }
 
 /// A tensor [experts, ., .] of a family that stacks them, and the names of the linears it holds.

@@ -6,7 +6,6 @@
 #include <qlib/pipeline/rotate.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <map>
 

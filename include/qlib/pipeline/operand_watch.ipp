@@ -1,6 +1,7 @@
 /// What a calibration pass sees of the operands of a plan.
 #pragma once
 #include <qlib/backend/native.hpp>
+#include <qlib/model/module_name.hpp>
 #include <qlib/observer/range_score.hpp>
 #include <qlib/observer/ranges_are_for.hpp>
 #include <qlib/pipeline/calibration.hpp>
@@ -241,16 +242,6 @@ class operand_watch final : public forward_hook {
     to.scales.resize(ranges.size());
     to.zero_points.resize(spec.symmetric || spec.type == number::floating ? 0 : ranges.size());
     solve_qparams(ranges, spec, {{1, ranges.size()}, to.scales, to.zero_points});
-  }
-
-  /// "….experts.*.up_proj" of "….experts.17.up_proj"; nothing for other names.
-  static std::optional<std::string> any_expert(const std::string& name) {
-    constexpr std::string_view part = ".experts.";
-    const std::size_t at = name.find(part);
-    if (at == name.npos) return std::nullopt;
-    const std::size_t number = at + part.size(), end = name.find('.', number);
-    if (end == name.npos || end == number) return std::nullopt;
-    return name.substr(0, number) + "*" + name.substr(end);
   }
 
   std::string few_text(const std::string& name, const std::vector<std::size_t>& who, std::size_t few_tokens) const {

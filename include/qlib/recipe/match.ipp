@@ -10,6 +10,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <memory>
 
 namespace qlib::inline v0 {
 

@@ -7,6 +7,7 @@
 #include <qlib/tokenizer/tokenizer_json.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <utility>

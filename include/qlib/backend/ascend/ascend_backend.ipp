@@ -7,6 +7,8 @@
 #include <qlib/backend/ascend/scale_operation.hpp>
 #include <qlib/backend/ascend/token_operation.hpp>
 
+#include <memory>
+
 namespace qlib::inline v0 {
 
 QLIB_INLINE status ascend_backend::finish() const {

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/backend/ascend/ascend_backend.hpp>
 
+#include <memory>
 #include <string>
 #include <vector>
 

@@ -13,6 +13,7 @@
 #include <qlib/backend/scalar.hpp>
 
 #include <cmath>
+#include <memory>
 #include <vector>
 
 namespace qlib::inline v0::ascend {

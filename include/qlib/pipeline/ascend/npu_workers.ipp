@@ -5,6 +5,8 @@
 #include <qlib/pipeline/ascend/npu_workers.hpp>
 #include <qlib/pipeline/backend_worker.ipp>
 
+#include <memory>
+
 namespace qlib::inline v0 {
 
 struct npu_devices::state {
