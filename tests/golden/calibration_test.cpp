@@ -61,6 +61,21 @@ TEST_CASE("an f32 model's static int8 scales are LLM-Compressor's, up to the ord
     if (tensor.ends_with(".input_scale")) CHECK_MESSAGE(relative(c.ours.floats(tensor)[0], c.theirs.floats(tensor)[0]) < 0x1p-20, tensor);
 }
 
+TEST_CASE("inputs that mse observes have LLM-Compressor's scales and zero points") {
+  const std::string name = "w8a8_static_tensor_qwen3_f32";
+  static_case c{name, here + "qwen3", here + name + "/mse_recipe.yaml", "llmcompressor", "model.safetensors"};
+  const json theirs = json::parse(std::ifstream{here + name + "/mse_inputs.json"});
+  CHECK(theirs.size() == 28);
+  for (const auto& [tensor, value] : theirs.items()) {
+    REQUIRE_MESSAGE(c.ours.contains(tensor), tensor);
+    if (tensor.ends_with("_zero_point")) {
+      CHECK_MESSAGE(static_cast<int>(c.ours.bytes(tensor)[0]) == (value.get<int>() & 0xff), tensor);
+      continue;
+    }
+    CHECK_MESSAGE(relative(c.ours.floats(tensor)[0], value) < 0x1p-20, tensor);
+  }
+}
+
 TEST_CASE("a bf16 model's static fp8 scales are LLM-Compressor's, up to the rounding of its activations to bf16") {
   const std::string name = "fp8_static_llama128";
   static_case c{name, sources + "llama128", here + name + "/recipe.yaml", "llmcompressor", "model.safetensors"};

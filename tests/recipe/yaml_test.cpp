@@ -223,7 +223,7 @@ TEST_CASE("each wrong QuantizationArgs is an error with its line") {
   CHECK(block_without_shape.find("needs a block_structure") != std::string::npos);
 }
 
-TEST_CASE("mse observes weights, with the options that decide its search; of activations it is not built") {
+TEST_CASE("mse observes weights and static activations, with the options that decide its search") {
   const auto of = [](const std::string& args) {
     return parsed(modifier("      config_groups:\n        g: {targets: a, weights: {" + args + "}}\n")).stages[0].observer;
   };
@@ -231,7 +231,16 @@ TEST_CASE("mse observes weights, with the options that decide its search; of act
   CHECK(of("observer: memoryless_mse, observer_kwargs: {norm: 2.0, patience: 5, chunk_size: 7, averaging_constant: 0.1, grid: 50}") ==
         policy_choice{"mse", {{"norm", "2.0"}, {"grid", "50"}}});
   CHECK(parsed(modifier("      scheme: W4A16\n      weight_observer: mse\n")).stages[0].observer == policy_choice{"mse", {}});
-  check_error(modifier("      scheme: W8A8\n      input_observer: mse\n"), "r.yaml:5", "observer 'mse' is not built yet in this version");
+  const auto of_inputs = [](const std::string& args) {
+    return parsed(modifier("      config_groups:\n        g: {targets: a, weights: {}, input_activations: {" + args + "}}\n"))
+        .stages[0]
+        .input_observer;
+  };
+  CHECK(of_inputs("observer: mse") == policy_choice{"mse", {{"patience", "5"}}});
+  CHECK(of_inputs("observer: mse, observer_kwargs: {patience: 9, averaging_constant: 0.5, chunk_size: 7}") ==
+        policy_choice{"mse", {{"patience", "9"}, {"averaging_constant", "0.5"}}});
+  CHECK(parsed(modifier("      scheme: W8A8\n      input_observer: mse\n")).stages[0].input_observer.name == "minmax");  // of static inputs only
+  check_error(modifier("      scheme: W8A8\n      input_observer: memoryless_mse\n"), "r.yaml:5", "observer 'memoryless_mse' is not built yet");
 }
 
 TEST_CASE("activations must be dynamic tokens, tensors or groups") {

@@ -35,7 +35,7 @@ struct mse_options {
 ///
 /// LLM-Compressor's `mse` (moving average over samples) and, fed once as weights are, its `memoryless_mse`: candidates are (1 - i / grid) times
 /// both extremes, i = 0 ... int(maxshrink * grid) - 1, and a later one wins only if it is strictly better. Errors are summed in f64, where the
-/// original sums in the weight's dtype. Its `patience` is 5 and counts over the whole tensor; here it is off, so that a matrix may come in strips.
+/// original sums in the weight's dtype. Its `patience` is 5 and counts over the whole tensor; off, a matrix may come in strips.
 /// Cost: 20 quantizations and powers of each value; memory: 5 bytes an element of one tile.
 class mse_observer {
  public:
@@ -51,6 +51,8 @@ class mse_observer {
     if (static_cast<int>(o.maxshrink * o.grid) < 1) return "maxshrink * grid leaves no candidate";
     if (!(o.norm > 0 && o.norm <= 16)) return "norm is above 0, at most 16";
     if (!(o.expand > 0 && o.expand <= 16)) return "expand is above 0, at most 16";
+    if (o.patience < 0) return "patience is at least 0";
+    if (!(o.averaging_constant >= 0 && o.averaging_constant <= 1)) return "averaging_constant is from 0 to 1";
     return std::nullopt;
   }
 

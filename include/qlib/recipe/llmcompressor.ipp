@@ -44,8 +44,8 @@ inline constexpr std::array<std::string_view, 12> args_keys{"num_bits", "type", 
 // One set of weights is observed once: the first three then see the same range, the last two make the same search.
 inline constexpr std::array<std::string_view, 5> weight_observers{"minmax", "memoryless_minmax", "static_minmax", "mse", "memoryless_mse"};
 inline constexpr std::array<std::string_view, 3> unbuilt_weight_observers{"static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
-inline constexpr std::array<std::string_view, 3> observers{"minmax", "memoryless_minmax", "static_minmax"};
-inline constexpr std::array<std::string_view, 5> unbuilt_observers{"mse", "memoryless_mse", "static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
+inline constexpr std::array<std::string_view, 4> observers{"minmax", "memoryless_minmax", "static_minmax", "mse"};
+inline constexpr std::array<std::string_view, 4> unbuilt_observers{"memoryless_mse", "static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
 inline constexpr std::array<std::string_view, 7> mse_keys{"grid", "maxshrink", "norm", "expand", "patience", "chunk_size", "averaging_constant"};
 inline constexpr std::array<std::string_view, 2> types{"int", "float"};
 inline constexpr std::array<std::string_view, 5> strategies{"tensor", "channel", "group", "block", "token"};
@@ -95,9 +95,9 @@ QLIB_INLINE std::optional<std::string> read_observer(const yaml_reader& in, cons
   return in.one_of(field, {"observer", known::observers, known::unbuilt_observers});
 }
 
-/// observer_kwargs of mse. The last three keys decide nothing here: `patience` ends the search before its last candidates, which are all tried
-/// here; `chunk_size` is about memory; one weight is one sample, so that nothing is averaged.
-QLIB_INLINE void read_mse_options(const yaml_reader& in, const yaml_field& map, quantization_args& args) {
+/// observer_kwargs of mse. `chunk_size`, which is about memory, decides nothing here. Nor do two more for weights: `patience` ends the search
+/// before its last candidates, which are all tried here, and one weight is one sample, so that nothing is averaged.
+QLIB_INLINE void read_mse_options(const yaml_reader& in, const yaml_field& map, bool weights, quantization_args& args) {
   if (!in.expect(map, yaml_type::map)) return;
   in.only_keys(map, llmcompressor::mse_keys);
   mse_options options;
@@ -109,7 +109,7 @@ QLIB_INLINE void read_mse_options(const yaml_reader& in, const yaml_field& map, 
       in.fail(e, "'" + *text + "' is no " + (whole ? "whole " : "") + "number");
       continue;
     }
-    if (e.key == "patience" || e.key == "chunk_size" || e.key == "averaging_constant") continue;
+    if (e.key == "chunk_size" || (weights && (e.key == "patience" || e.key == "averaging_constant"))) continue;
     args.observer_options.emplace_back(e.key, *text);
     if (!set_options(options, {"mse", {args.observer_options.back()}}, {}))
       if (auto wrong = mse_observer::check(options)) in.fail(e, *std::move(wrong));
@@ -189,7 +189,7 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
   if (const auto f = in.get_set(map, "observer"))
     if (const auto name = read_observer(in, *f, weights); name && (weights || !args.dynamic)) args.observer = *name;
   if (const auto f = in.get_set(map, "observer_kwargs")) {
-    if (weights && args.observer.ends_with("mse")) read_mse_options(in, *f, args);
+    if (args.observer.ends_with("mse")) read_mse_options(in, *f, weights, args);
     else in.expect_empty(*f, "these observers have no options");
   }
   if (in.failures() != before) return std::nullopt;
@@ -219,10 +219,15 @@ QLIB_INLINE std::optional<scheme> read_preset(const yaml_reader& in, const yaml_
   return std::nullopt;
 }
 
-/// What LLM-Compressor calls `minmax` is, for activations, a moving average that begins with the first batch.
-QLIB_INLINE policy_choice input_observer_of(std::string_view name) {
-  if (name == "minmax") return {"moving_average", {}};
-  return {"minmax", {}};
+/// What LLM-Compressor calls `minmax` is, for activations, a moving average that begins with the first batch; so is its `mse`, of ranges whose
+/// search ends after five steps that find nothing.
+QLIB_INLINE policy_choice input_observer_of(const quantization_args& args) {
+  if (args.observer == "minmax") return {"moving_average", {}};
+  if (args.observer != "mse") return {"minmax", {}};
+  policy_choice mse{"mse", args.observer_options};
+  const auto is_patience = [](const auto& option) { return option.first == "patience"; };
+  if (std::none_of(mse.options.begin(), mse.options.end(), is_patience)) mse.options.emplace_back("patience", "5");
+  return mse;
 }
 
 QLIB_INLINE policy_choice weight_observer_of(const quantization_args& args) {
@@ -246,7 +251,7 @@ QLIB_INLINE void add_stage(const yaml_reader& in, const llmcompressor::common_ke
   if (is_static && scheme.input_activations->observer.empty()) scheme.input_activations->observer = "minmax";
   stage s;
   if (scheme.weights) s.observer = weight_observer_of(*scheme.weights);
-  if (is_static) s.input_observer = input_observer_of(scheme.input_activations->observer);
+  if (is_static) s.input_observer = input_observer_of(*scheme.input_activations);
   s.name = std::move(name);
   s.targets = std::move(targets);
   s.ignore = keys.ignore;
@@ -323,7 +328,7 @@ QLIB_INLINE void read_quantization(const yaml_reader& in, const yaml_field& map,
       s.targets = {"Attention"};
       s.where = in.where(f->line);
       if (args->observer.empty()) args->observer = "minmax";
-      s.observer = s.value_observer = input_observer_of(args->observer);
+      s.observer = s.value_observer = input_observer_of(*args);
       s.args = *std::move(args);
       if (s.args.dynamic) in.fail(*f, "a dynamic cache has no scales to store", "set dynamic: false");
       else out.attention.push_back(std::move(s));
