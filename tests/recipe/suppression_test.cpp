@@ -144,3 +144,18 @@ TEST_CASE("--anti_method takes msModelSlim's letters, which choose sub-graphs to
   REQUIRE(found.size() == 1);
   CHECK(found[0].text().find("m1, m2, m3, m4, m5, m6, smooth_quant") != std::string::npos);
 }
+
+TEST_CASE("an option that a suppressor does not take is named as the recipe names it, with its line") {
+  const std::string smooth = "QuantizationModifier: {scheme: W8A8}\nSmoothQuantModifier:\n  mappings: null\n  smoothing_strength: ";
+  for (const std::string value : {"1.5", "-0.1"})
+    CHECK(problems(smooth + value + "\n") == "r.yaml:4: SmoothQuantModifier.smoothing_strength: smoothing_strength " + value +
+                                                 " is not in 0 to 1: change the option, or leave it out\n");
+  for (const std::string value : {"nan", ".nan", "inf", "1e400", "much", "0.5x"})
+    CHECK(problems(smooth + value + "\n") ==
+          "r.yaml:4: SmoothQuantModifier.smoothing_strength: '" + value + "' is no value of it: write a value of its kind, as the default is\n");
+  CHECK(problems("AWQModifier:\n  scheme: W4A16\n  duo_scaling: maybe\n").find("r.yaml:3: AWQModifier.duo_scaling: ") == 0);
+  CHECK(problems(modelslim("    - type: iter_smooth\n      scale_min: 0\n")).find("r.yaml:5: spec.process[0].scale_min: scale_min ") == 0);
+  CHECK(problems(modelslim("    - type: awq\n      weight_qconfig: {}\n      n_grid: 0\n")).find("r.yaml:6: spec.process[0].n_grid: n_grid 0") == 0);
+  CHECK(problems(modelslim("    - type: kv_smooth\n      smooth_factor: -2\n")).find("r.yaml:5: spec.process[0].smooth_factor: ") == 0);
+  CHECK(problems(modelslim("    - type: flex_awq_ssz\n      beta: 0.5\n      qconfig: {}\n")).find("beta without alpha") != std::string::npos);
+}

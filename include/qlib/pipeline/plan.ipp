@@ -91,7 +91,7 @@ class planner {
   void choose_stages() {
     chosen_.resize(layout_.matrices.size());
     for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
-      chosen_[i] = stage_of(layout_.matrices[i], recipe_, stages_, used_);
+      chosen_[i] = stage_of(layout_.matrices[i], recipe_, stages_, used_, rivals_);
       if (chosen_[i] && !recipe_.stages[*chosen_[i]].scheme.weights) chosen_[i].reset();
       if (chosen_[i] && !is_computed(layout_.matrices[i], recipe_.stages[*chosen_[i]].scheme)) {
         unseen_.push_back(layout_.matrices[i].name);
@@ -123,6 +123,23 @@ class planner {
                                (key.second ? "; it loads w8a8_dynamic there" : "; another engine must load this checkpoint"));
   }
 
+  /// A pattern to leave alone, with the place where it was written.
+  static std::string as_written(const stage& s, const std::string& pattern) {
+    for (const auto& [translated, written] : s.spelled)
+      if (translated == pattern) return "--disable_names: \"" + written + "\"";
+    return s.where + ": \"" + pattern + "\"";
+  }
+
+  /// Stages that say the same layers twice: all but the first are without effect there.
+  void check_rivals() {
+    for (const auto& [stages, names] : rivals_) {
+      const stage &loser = recipe_.stages[stages.first], &winner = recipe_.stages[stages.second];
+      plan_.warnings.push_back(loser.where + ": " + loser.name + " has no effect on " + std::string{names.front()} +
+                               (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more layers" : "") + ": " + winner.name + " of " +
+                               winner.where + " matches them too, comes first and wins");
+    }
+  }
+
   /// Names of a list that no module has are slips: the layer that was meant is quantized.
   void check_ignored() {
     std::set<std::string> said;
@@ -133,7 +150,7 @@ class planner {
         for (const std::size_t p : stages_[i].ignore.matching(m.name, name_of(m.kind))) hit[p] = true;
       for (std::size_t p = 0; p < ignore.size(); ++p)  // a tied head has no tensor
         if (!hit[p] && ignore[p] != "lm_head" && said.insert(ignore[p]).second)
-          plan_.warnings.push_back(recipe_.stages[i].where + ": \"" + ignore[p] + "\" is to be left alone, but no layer has this name");
+          plan_.warnings.push_back(as_written(recipe_.stages[i], ignore[p]) + " is to be left alone, but no layer has this name");
     }
   }
 
@@ -415,6 +432,7 @@ class planner {
         if (!used_[i].contains(p))
           plan_.warnings.push_back(recipe_.stages[i].where + ": target \"" + recipe_.stages[i].targets[p] + "\" matches no linear layer");
     check_ignored();
+    check_rivals();
     check_engine();
     if (!unseen_.empty())
       plan_.warnings.push_back(unseen_.front() + (unseen_.size() == 1 ? "" : " and " + std::to_string(unseen_.size() - 1) + " more") + ": the " +
@@ -457,6 +475,7 @@ class planner {
   manifest about_;
   std::vector<compiled_stage> stages_, attention_stages_;
   std::vector<std::set<std::size_t>> used_;  // targets of each stage that matched something
+  stage_rivals rivals_;
   std::vector<std::optional<std::size_t>> chosen_;
   std::vector<std::string> unseen_;         // modules with static inputs that the forward pass does not reach
   std::set<std::size_t> unpacked_, whole_;  // stacked tensors of which a part is quantized; those already copied

@@ -5,9 +5,11 @@
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/recipe.hpp>
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qlib::inline v0::detail {
@@ -28,12 +30,16 @@ struct compiled_stage {
   pattern_set targets, ignore;
 };
 
+/// Modules that two stages describe alike, so that only the order of the stages decides: by the losing stage and the one that wins.
+using stage_rivals = std::map<std::pair<std::size_t, std::size_t>, std::vector<std::string_view>>;
+
 /// The stage that quantizes a module, by the precedence of the stage's language.
 inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe& r, const std::vector<compiled_stage>& stages,
-                                           std::vector<std::set<std::size_t>>& used) {
+                                           std::vector<std::set<std::size_t>>& used, stage_rivals& rivals) {
   if (m.kind != module_class::linear && m.kind != module_class::head) return std::nullopt;
   std::optional<std::size_t> best;
   std::optional<pattern_match> best_match;
+  std::vector<std::pair<std::size_t, pattern_match>> all;
   for (std::size_t i = 0; i < stages.size(); ++i) {
     const stage& s = r.stages[i];
     if (s.syntax == pattern_syntax::glob && (m.kind == module_class::head || !in_decoder_layer(m.name))) continue;
@@ -43,10 +49,15 @@ inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe&
     if (!found || !*found) continue;
     used[i].insert((*found)->index);
     if (stages[i].ignore.matches(m.name, name_of(m.kind))) continue;
+    all.emplace_back(i, **found);
     if (!best || (s.syntax == pattern_syntax::compressed_tensors && **found < *best_match)) {
       best = i;
       best_match = **found;
     }
+  }
+  for (const auto& [i, match] : all) {
+    const bool alike = r.stages[i].syntax == pattern_syntax::glob || (match.kind == best_match->kind && match.pattern == best_match->pattern);
+    if (i != *best && alike) rivals[{i, *best}].push_back(m.name);
   }
   return best;
 }

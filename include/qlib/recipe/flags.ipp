@@ -203,6 +203,7 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
     const bool is_glob = name.find_first_of("*?[{\\") != name.npos;
     const auto regex = is_glob ? detail::glob_to_regex(name, "--disable_names") : result<std::string>{name};
     s.ignore.push_back(is_glob ? "re:" + *regex : name);
+    if (is_glob) s.spelled.emplace_back(s.ignore.back(), name);
   }
   const auto contains = [](const std::vector<std::string>& list, std::string_view name) {
     return std::find(list.begin(), list.end(), name) != list.end();

@@ -1,6 +1,7 @@
 /// LLM-Compressor's SmoothQuantModifier and AWQModifier. Part of llmcompressor.ipp.
 #pragma once
 #include <qlib/recipe/recipe.hpp>
+#include <qlib/recipe/yaml_option.hpp>
 #include <qlib/recipe/yaml_tree.hpp>
 
 #include <array>
@@ -77,7 +78,7 @@ inline void read_smooth_quant(const yaml_reader& in, const yaml_field& map, reci
   s.experts = false;  // its own rule: one scale for all experts hurt
   s.suppressor.options.emplace_back("statistic", "range");
   if (const auto f = in.get_set(map, "smoothing_strength"))
-    if (const auto text = in.text(*f)) s.suppressor.options.emplace_back("alpha", *text);
+    if (auto text = in.text(*f)) read_suppressor_option(in, *f, "alpha", *std::move(text), s.suppressor);
   if (const auto f = in.get_set(map, "num_calibration_steps")) (void)in.integer(*f, 1, std::int64_t{1} << 40);
   if (const auto f = in.get_set(map, "calibration_function")) in.fail(*f, "a function of Python cannot be called", "remove it");
   if (const auto f = in.get_set(map, "requires_calibration_data")) (void)in.boolean(*f);
@@ -93,10 +94,13 @@ inline void read_awq(const yaml_reader& in, const yaml_field& map, std::span<con
   in.only_keys(map, keys);
   suppression_stage s = suppression_of(in, map, map, "awq");
   s.ov = s.up_down = true;
-  std::string duo_scaling = "true";
-  if (const auto f = in.get_set(map, "duo_scaling"))
-    if (const auto text = in.text(*f)) duo_scaling = *text == "True" ? "true" : *text == "False" ? "false" : *text;
-  s.suppressor.options = {{"duo_scaling", duo_scaling}, {"inclusive", "true"}};
+  if (const auto f = in.get_set(map, "duo_scaling")) {
+    if (const auto text = in.text(*f))
+      read_suppressor_option(in, *f, "duo_scaling", *text == "True" ? "true" : *text == "False" ? "false" : *text, s.suppressor);
+  } else {
+    s.suppressor.options.emplace_back("duo_scaling", "true");
+  }
+  s.suppressor.options.emplace_back("inclusive", "true");
   if (const auto f = in.get_set(map, "n_grid"))
     if (const auto n = in.integer(*f, 1, 10000)) s.suppressor.options.emplace_back("n_grid", std::to_string(*n));
   if (const auto f = in.get_set(map, "offload_device")) (void)in.text(*f);

@@ -1,6 +1,7 @@
 /// msModelSlim's outlier suppression processors. Part of modelslim.ipp.
 #pragma once
 #include <qlib/recipe/recipe.hpp>
+#include <qlib/recipe/yaml_option.hpp>
 #include <qlib/recipe/yaml_tree.hpp>
 
 #include <algorithm>
@@ -55,7 +56,7 @@ inline void read_suppression(const yaml_reader& in, const yaml_field& map, const
   s.suppressor.name = type;
   for (const std::string_view key : keys.numbers)
     if (const auto f = in.get_set(map, key))
-      if (const auto text = in.text(*f)) s.suppressor.options.emplace_back(key, *text);
+      if (auto text = in.text(*f)) read_suppressor_option(in, *f, key, *std::move(text), s.suppressor);
   for (const std::string_view key : keys.booleans)
     if (const auto f = in.get_set(map, key))
       if (const auto value = in.boolean(*f)) s.suppressor.options.emplace_back(key, *value ? "true" : "false");

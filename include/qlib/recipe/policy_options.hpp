@@ -5,6 +5,7 @@
 #include <qlib/recipe/recipe.hpp>
 
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +35,8 @@ std::optional<T> value_of(std::string_view text) {
     T value{};
     const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    if constexpr (std::is_floating_point_v<T>)
+      if (!std::isfinite(value)) return std::nullopt;  // from_chars reads nan and inf
     return value;
   } else {
     return T{text};

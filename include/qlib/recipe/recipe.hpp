@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -54,6 +55,7 @@ struct stage {
   pattern_syntax syntax = pattern_syntax::compressed_tensors;
   std::vector<std::string> targets;
   std::vector<std::string> ignore;
+  std::vector<std::pair<std::string, std::string>> spelled{};  ///< patterns of `ignore` that were translated, and what the user had written
   qlib::scheme scheme;
   policy_choice observer{"minmax", {}};
   policy_choice rounder{"rtn", {}};

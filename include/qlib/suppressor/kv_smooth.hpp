@@ -19,6 +19,11 @@ struct kv_smooth {
   static constexpr qlib::needs needs = qlib::needs::column_absmax;
   using options = kv_smooth_options;
 
+  static std::optional<std::string> check(const options& o) {
+    if (!(o.smooth_factor >= 0 && o.smooth_factor <= 16)) return "smooth_factor " + std::to_string(o.smooth_factor) + " is not in 0 to 16";
+    return std::nullopt;
+  }
+
   explicit kv_smooth(options o = {}) : options_{o} {}
 
   transform solve(const smoothing_group& group, const statistics_view& stats) const {

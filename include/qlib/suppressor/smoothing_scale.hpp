@@ -32,7 +32,9 @@ inline constexpr std::array<double, 13> migration_strengths{0.3, 0.4, 0.5, 0.55,
 inline std::optional<std::string> outside_unit(std::string_view key, std::optional<double> value) {
   if (!value || (*value >= 0 && *value <= 1)) return std::nullopt;
   std::string text = std::to_string(*value);
-  return std::string{key} + " " + text.substr(0, text.find_last_not_of('0') + 1) + " is not in 0 to 1";
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.ends_with('.')) text.pop_back();
+  return std::string{key} + " " + text + " is not in 0 to 1";
 }
 
 /// Smallest weight magnitude that enters a scale (msModelSlim, LLM-Compressor).
