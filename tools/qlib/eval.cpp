@@ -1,4 +1,5 @@
 #include "command.hpp"
+#include "number_flags.hpp"
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -104,8 +105,8 @@ void declare_eval(CLI::App& app, int& exit_code) {
   c->add_option("--text", options->text, "plain text, .jsonl or .json, for the tokenizer of --model_path");
   c->add_option("--ids", options->ids, "safetensors with I32 or I64 `ids` [n, length], or ids.0, ids.1, ...");
   c->add_option("--logits", options->logits, "write the logits here: safetensors, F32 [tokens, vocabulary]");
-  c->add_option("--samples", options->samples, "use the first N samples");
-  c->add_option("--length", options->length, "tokens a sample at most");
+  at_least_one(c->add_option("--samples", options->samples, "use the first N samples"), "leave it out for all samples");
+  at_least_one(c->add_option("--length", options->length, "tokens a sample at most"), "leave it out for whole texts");
   c->add_option("--phase", options->phase, "which half of W8A8_MIX computes: decode (static) or prefill (dynamic)");
   c->add_option("--threads", options->threads, "0: all cores")->check(CLI::Range(0, 1024));
   c->add_flag("--reproducible", options->reproducible, "the same bytes on every machine");

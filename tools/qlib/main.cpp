@@ -1,4 +1,5 @@
 #include "command.hpp"
+#include "number_flags.hpp"
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -110,10 +111,7 @@ int main(int argc, char** argv) {
     }
     if (!found) return report_error({.where = argv[1], .problem = "is not a command", .remedy = "use one of " + known});
   }
-  for (CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; }))
-    for (CLI::Option* o : c->get_options())
-      if (o->get_type_name() == "UINT")  // or -1 would become the largest number
-        o->check([](const std::string& text) { return text.starts_with('-') ? text + " is below zero" : std::string{}; });
+  for (CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; })) check_numbers(*c);
   try {
     app.parse(normalized(argc, argv));
     code = std::max(code, check_stdout());
@@ -123,7 +121,8 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "qlib: error: {}: see `qlib --help`\n", e.what());
     return exit_invalid;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "qlib: error: out of memory: rerun with --resume and fewer --threads\n");
+    const bool resumes = argc > 1 && std::string_view{argv[1]} == "quant";
+    fmt::print(stderr, "qlib: error: out of memory: rerun with {}fewer --threads\n", resumes ? "--resume and " : "");
     return exit_failed;
   } catch (const std::system_error& e) {  // of a stream that cannot be written: stderr may be one too
     std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", e.what());
