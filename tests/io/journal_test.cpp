@@ -181,7 +181,7 @@ TEST_CASE("a journal on a full disk is a failed run that can be resumed") {
   const auto journal = qlib::journal::open("/dev/full", plan, false);
   REQUIRE_FALSE(journal);
   CHECK(journal.error().kind == qlib::error_kind::run_failed);
-  CHECK(journal.error().remedy == "free space and rerun with --resume");
+  CHECK(journal.error().remedy == "free space");
 }
 
 TEST_CASE("a line that is written only in part is taken back") {

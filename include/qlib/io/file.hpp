@@ -29,8 +29,7 @@ class file_descriptor {
 
 /// The error for `errno` value `code` after `action` ("open", "write 4096 bytes at offset 0") failed on `path`.
 ///
-/// A wrong path is `invalid_input`. A full disk, an I/O error or exhausted resources are `run_failed`, with the remedy to rerun
-/// with --resume.
+/// A wrong path is `invalid_input`. A full disk, an I/O error or exhausted resources are `run_failed`.
 error system_error(std::string_view path, std::string_view action, int code);
 
 /// The whole content of a regular file.

@@ -32,14 +32,14 @@ QLIB_INLINE error system_error(std::string_view path, std::string_view action, i
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      e.remedy = "free space and rerun with --resume";
+      e.remedy = "free space";
       break;
     case EMFILE:
     case ENFILE:
-      e.remedy = "raise the limit of open files (ulimit -n) and rerun with --resume";
+      e.remedy = "raise the limit of open files (ulimit -n)";
       break;
     default:
-      e.remedy = "rerun with --resume when the machine is well again";
+      e.remedy = "look after the machine";
   }
   return e;
 }

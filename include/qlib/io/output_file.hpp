@@ -30,7 +30,11 @@ class output_file {
   /// Reads exactly bytes.size() bytes from `offset`: a resumed run compares them with the journal's checksum.
   status read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
 
-  /// Returns when the content is on the disk.
+  /// Lets the operating system begin to write [offset, offset + length) to the disk, so that `sync` has less to wait for. Waits for nothing, promises
+  /// nothing.
+  void start_sync(std::uint64_t offset, std::uint64_t length) const;
+
+  /// Returns when the content is on the disk. After an error nobody knows which writes arrived.
   status sync() const;
 
   /// Closes the file. Some file systems report only here that an earlier write failed.
@@ -43,6 +47,9 @@ class output_file {
   std::string path_;
   std::uint64_t size_ = 0;
 };
+
+/// Returns when a file's content, or a folder's names, are on the disk.
+status sync_path(const std::string& path);
 
 /// An error unless the file system of `directory` has `bytes` left for this user.
 status require_free_space(const std::string& directory, std::uint64_t bytes);

@@ -19,6 +19,14 @@ inline constexpr std::size_t largest_transfer = std::size_t{64} << 20;
 QLIB_INLINE std::string transfer_text(const char* action, std::size_t length, std::uint64_t offset) {
   return std::string{action} + " " + std::to_string(length) + " bytes at offset " + std::to_string(offset);
 }
+
+/// data_alone: without what nobody needs to read the content, such as its times. Files that cannot be synced, such as devices, need not be.
+QLIB_INLINE bool synced(int fd, bool data_alone) {
+  int rc = 0;
+  do rc = data_alone ? ::fdatasync(fd) : ::fsync(fd);
+  while (rc != 0 && errno == EINTR);
+  return rc == 0 || errno == EINVAL || errno == ENOTSUP;
+}
 }  // namespace detail
 
 QLIB_INLINE result<output_file> output_file::create(std::string path, std::uint64_t size) {
@@ -76,11 +84,23 @@ QLIB_INLINE status output_file::read_at(std::uint64_t offset, std::span<std::byt
   return {};
 }
 
+QLIB_INLINE void output_file::start_sync(std::uint64_t offset, std::uint64_t length) const {
+#if defined(SYNC_FILE_RANGE_WRITE)
+  (void)::sync_file_range(file_.get(), static_cast<off_t>(offset), static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE);
+#else
+  (void)offset, (void)length;
+#endif
+}
+
 QLIB_INLINE status output_file::sync() const {
-  int rc = 0;
-  do rc = ::fsync(file_.get());
-  while (rc != 0 && errno == EINTR);
-  if (rc != 0) return system_error(path_, "sync", errno);
+  if (!detail::synced(file_.get(), true)) return system_error(path_, "write to the disk", errno);
+  return {};
+}
+
+QLIB_INLINE status sync_path(const std::string& path) {
+  const file_descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.get() < 0) return system_error(path, "open", errno);
+  if (!detail::synced(file.get(), false)) return system_error(path, "write to the disk", errno);
   return {};
 }
 

@@ -10,13 +10,16 @@
 
 namespace qlib::inline v0::detail {
 
-inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpoint& source, compat follow) {
+inline void add_text(checksum64& sum, std::string_view text) {
+  const std::uint64_t n = text.size();
+  sum.update(std::as_bytes(std::span{&n, 1}));
+  sum.update(std::as_bytes(std::span{text}));
+}
+
+/// Of a plan whatever its source is called.
+inline checksum64 sum_of(const quantization_plan& plan, compat follow) {
   checksum64 sum;
-  const auto add = [&](std::string_view text) {
-    const std::uint64_t n = text.size();
-    sum.update(std::as_bytes(std::span{&n, 1}));
-    sum.update(std::as_bytes(std::span{text}));
-  };
+  const auto add = [&](std::string_view text) { add_text(sum, text); };
   for (const planned_file& f : plan.files) add(f.name), add(f.header);
   for (const document& d : plan.documents) add(d.name), add(d.text);
   const auto add_policy = [&](const policy_choice& p) {
@@ -30,6 +33,14 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpo
         std::to_string(plan.rotation->how.random_signs) + std::to_string(plan.rotation->how.residual) + std::to_string(plan.rotation->how.heads));
   for (const planned_suppression& p : plan.suppressions) add(p.graph.source), add_policy(p.suppressor);
   add(std::to_string(static_cast<int>(follow)));
+  return sum;
+}
+
+inline std::uint64_t digest_of(const quantization_plan& plan, compat follow) { return sum_of(plan, follow).value(); }
+
+inline std::uint64_t fingerprint_of(const quantization_plan& plan, const checkpoint& source, compat follow) {
+  checksum64 sum = sum_of(plan, follow);
+  const auto add = [&](std::string_view text) { add_text(sum, text); };
   for (const safetensors_file& s : source.shards()) {
     std::error_code ignored;
     add(s.path());
