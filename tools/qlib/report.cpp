@@ -52,7 +52,12 @@ int run(const report_options& o) {
     found.insert(found.end(), bad.begin(), bad.end());
     report.evaluation = evaluation;
   }
-  if (const status s = check_report_folder(target); !s) found.push_back(s.error());
+  const bool floats = o.save_path.empty() && found.empty() && report.format == "float";
+  if (floats)
+    found.push_back({.where = directory,
+                     .problem = "is a float checkpoint, into which the report would be written",
+                     .remedy = "name a folder for it with --save_path"});
+  if (const status s = check_report_folder(target); !s && !floats) found.push_back(s.error());
   if (!found.empty()) return report_errors(found);
   if (const status s = write_report(target, report); !s) return report_error(s.error());
   if (o.common.json) fmt::print("{}\n", json_of(report));

@@ -7,8 +7,11 @@
 
 namespace qlib::inline v0 {
 
-/// Whether reports can be written there, before anything else is done: the folder, or the nearest one above it, is a writable directory.
+/// Whether reports can be written there, before anything else is done: the folder, or the nearest one above it, takes a new file.
 status check_report_folder(const std::string& folder);
+
+/// The same of one file, which may be there.
+status check_report_file(const std::string& path);
 
 /// Writes both files; makes the folder if it is not there. Each file appears whole or not at all. Errors: run_failed.
 status write_report(const std::string& folder, const accuracy_report& report);

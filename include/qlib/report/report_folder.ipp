@@ -3,6 +3,7 @@
 #include <qlib/report/report_html.hpp>
 #include <qlib/report/report_json.hpp>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -16,9 +17,25 @@ QLIB_INLINE status check_report_folder(const std::string& folder) {
   fs::path at = fs::absolute(folder, ec).lexically_normal();
   while (!fs::exists(at, ec) && at.has_parent_path() && at != at.parent_path()) at = at.parent_path();
   if (!fs::is_directory(at, ec)) return error{.where = at.string(), .problem = "is not a directory", .remedy = "name another folder for the report"};
-  if (::access(at.c_str(), W_OK) != 0)
+  // What access() says is not enough: root may write everywhere, but not below /proc.
+  std::string probe = at / ".qlib-report-XXXXXX";
+  const int file = ::access(at.c_str(), W_OK) == 0 ? ::mkstemp(probe.data()) : -1;
+  if (file < 0)
     return error{.where = at.string(), .problem = "is not writable", .remedy = "name another folder for the report or change its permissions"};
+  ::close(file);
+  ::unlink(probe.c_str());
+  for (const char* name : {"report.json", "report.html"})
+    if (fs::is_directory(fs::path{folder} / name, ec))
+      return error{.where = (fs::path{folder} / name).string(), .problem = "is a directory", .remedy = "name another folder for the report"};
   return {};
+}
+
+QLIB_INLINE status check_report_file(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  if (fs::is_directory(path, ec)) return error{.where = path, .problem = "is a directory", .remedy = "name another file for the report"};
+  const fs::path folder = fs::path{path}.parent_path();
+  return check_report_folder(folder.empty() ? "." : folder.string());
 }
 
 QLIB_INLINE status write_report_file(const std::string& path, const std::string& text) {
