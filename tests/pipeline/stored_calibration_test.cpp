@@ -184,7 +184,8 @@ TEST_CASE("no file, another key, another layout and other files are no stored ca
   CHECK_FALSE(qlib::load_calibration(folder.path(), key));  // a folder cannot be read
 }
 
-TEST_CASE("a stored calibration that is cut or damaged anywhere is none, also behind a checksum that fits, and reading it is safe") {
+TEST_CASE("a stored calibration that is cut or damaged anywhere is none, also behind a checksum that fits, and reading it is safe" *
+          doctest::test_suite("long")) {
   temporary_folder folder;
   REQUIRE(qlib::store_calibration(everything(), key, folder.path("found")));
   const std::string whole = folder.read("found"), body = whole.substr(0, whole.size() - 8);

@@ -90,7 +90,7 @@ qlib::recipe suppressed_by(const std::string& quant_type, qlib::policy_choice su
 
 }  // namespace
 
-TEST_CASE("the float function of every family stays, whatever the suppressor") {
+TEST_CASE("the float function of every family stays, whatever the suppressor" * doctest::test_suite("very long")) {
   for (const std::string& name : golden_families())
     for (const std::string_view policy : qlib::registry::suppressors::names()) {
       if (policy == "none") continue;
@@ -103,7 +103,7 @@ TEST_CASE("the float function of every family stays, whatever the suppressor") {
     }
 }
 
-TEST_CASE("the float function of every family stays behind a rotation, or the rotation is refused with a reason") {
+TEST_CASE("the float function of every family stays behind a rotation, or the rotation is refused with a reason" * doctest::test_suite("very long")) {
   std::size_t rotated = 0;
   for (const std::string& name : golden_families()) {
     CAPTURE(name);

@@ -53,7 +53,7 @@ json document(const std::vector<std::string>& words) {
 
 }  // namespace
 
-TEST_CASE("the layer with an outlier channel is first by every metric, and keeping it float lowers KL") {
+TEST_CASE("the layer with an outlier channel is first by every metric, and keeping it float lowers KL" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::string outlier = with_outlier(folder);
   const std::vector<std::string> sibling_names{"model.layers.2.self_attn.k_proj", "model.layers.2.self_attn.q_proj",

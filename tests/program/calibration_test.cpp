@@ -35,7 +35,7 @@ TEST_CASE("static W8A8 is the same for any number of threads, and says what it c
   }
 }
 
-TEST_CASE("--reproducible gives the same bytes on every instruction set of this machine") {
+TEST_CASE("--reproducible gives the same bytes on every instruction set of this machine" * doctest::test_suite("long")) {
   temporary_folder folder;
   const std::string first = folder.path("best");
   REQUIRE(run_program(quant(first, {"--quant_type", "w8a8", "--calib_file", texts, "--reproducible"})).exit_code == 0);
@@ -44,7 +44,7 @@ TEST_CASE("--reproducible gives the same bytes on every instruction set of this 
   CHECK(weights_of(second) == weights_of(first));
 }
 
-TEST_CASE("a layer that --disable_level keeps float is the one with the highest range score") {
+TEST_CASE("a layer that --disable_level keeps float is the one with the highest range score" * doctest::test_suite("long")) {
   temporary_folder folder;
   const std::string out = folder.path("out");
   const program_result all = run_program(quant(folder.path("all"), {"--quant_type", "w8a8", "--calib_file", texts, "--json"}));

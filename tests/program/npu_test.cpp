@@ -151,7 +151,7 @@ TEST_CASE("without a device left the run fails, and --resume finishes it to the 
   CHECK(weights_of(folder.path("out")) == weights_of(folder.path("whole")));
 }
 
-TEST_CASE("whatever call of Ascend's functions fails, and however, the result is right or there is none") {
+TEST_CASE("whatever call of Ascend's functions fails, and however, the result is right or there is none" * doctest::test_suite("long")) {
   temporary_folder folder;
   REQUIRE(run_program(quant(folder.path("cpu"), "cpu", "w8a8_dynamic")).exit_code == 0);
   std::size_t n = 0;

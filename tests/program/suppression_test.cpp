@@ -27,7 +27,7 @@ double kl_of(const std::string& quantized, const std::string& reference) {
 
 }  // namespace
 
-TEST_CASE("outliers that ruin static W8A8 cost nothing behind a suppressor, in both formats' cases") {
+TEST_CASE("outliers that ruin static W8A8 cost nothing behind a suppressor, in both formats' cases" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::string outliers = folder.path("outliers");
   REQUIRE(write_outlier_model(model, outliers).empty());
@@ -46,7 +46,7 @@ TEST_CASE("outliers that ruin static W8A8 cost nothing behind a suppressor, in b
   }
 }
 
-TEST_CASE("a rotation lowers the error of W8A8_DYNAMIC on outliers, and needs no data") {
+TEST_CASE("a rotation lowers the error of W8A8_DYNAMIC on outliers, and needs no data" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::string outliers = folder.path("outliers");
   REQUIRE(write_outlier_model(model, outliers).empty());
@@ -57,7 +57,7 @@ TEST_CASE("a rotation lowers the error of W8A8_DYNAMIC on outliers, and needs no
   CHECK(kl_of(folder.path("quarot"), outliers) < 0.5 * kl_of(folder.path("none"), outliers));
 }
 
-TEST_CASE("a rotation takes the error of one huge channel of the residual stream from the linears that read it") {
+TEST_CASE("a rotation takes the error of one huge channel of the residual stream from the linears that read it" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::string outliers = folder.path("outliers");
   REQUIRE(write_residual_outlier_model(model, outliers, 2).empty());
@@ -79,7 +79,7 @@ TEST_CASE("a rotation takes the error of one huge channel of the residual stream
   CHECK(kl("    SpinQuantModifier: {rotations: [R1, R2], transform_type: hadamard}\n") <= 0.2 * kl(""));
 }
 
-TEST_CASE("suppressed checkpoints are the same for any number of threads") {
+TEST_CASE("suppressed checkpoints are the same for any number of threads" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::vector<std::string> more{"--quant_type", "w8a8", "--anti_method", "m6", "--reproducible", "--calib_length", "64"};
   std::string first;
@@ -104,7 +104,7 @@ TEST_CASE("the report says what each sub-graph gained") {
   }
 }
 
-TEST_CASE("an asymmetric recipe writes the biases that its shifts need, and they are as good") {
+TEST_CASE("an asymmetric recipe writes the biases that its shifts need, and they are as good" * doctest::test_suite("long")) {
   temporary_folder folder;
   const auto recipe_with = [&](const std::string& symmetric) {
     return folder.write(symmetric + ".yaml",
@@ -158,7 +158,7 @@ TEST_CASE("a model whose head is its embedding is not rotated, and the reason is
                 "the head is the embedding");
 }
 
-TEST_CASE("--anti_file has the samples of outlier suppression alone") {
+TEST_CASE("--anti_file has the samples of outlier suppression alone" * doctest::test_suite("long")) {
   temporary_folder folder;
   const auto run = [&](const char* name, const std::vector<std::string>& kind, const std::vector<std::string>& more) {
     std::vector<std::string> words{"quant", "--quiet", "--model_path", model, "--save_path", folder.path(name), "--calib_samples", "4"};
