@@ -47,6 +47,45 @@ TEST_CASE("--overwrite never replaces the model, by whatever name it is called")
                 {{"holds the model that is quantized"}});
 }
 
+TEST_CASE("a result is never put into the folder of the model") {
+  const own_model m;
+  for (const std::string& out : {m.path + "/out", m.path + "/a/b", m.path + "/../model/out/"}) {
+    check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a16"}), {{out, "lies in the folder of the model"}});
+    check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a16", "--overwrite"}), {{out, "lies in the folder of the model"}});
+  }
+  CHECK(run_program(m.quant(m.path + "-w8a16", {"--quant_type", "w8a16"})).exit_code == 0);  // beside it, with its name in front
+}
+
+TEST_CASE("a report that cannot be written is refused before the work, and a float model takes none") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  std::filesystem::create_directories(m.folder.path("there/report.html"));
+  std::filesystem::create_directory(m.folder.path("folder.json"));
+  const auto refused = [&](const std::string& report, const std::vector<std::string>& parts) {
+    check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a16", "--report", report}), {parts});
+  };
+  refused(m.folder.path("there"), {"there/report.html", "is a directory"});
+  refused(m.folder.path("folder.json"), {"folder.json", "is a directory"});
+  refused(m.path + "/config.json/report", {"config.json", "is not a directory"});
+  refused(m.path + "/config.json/report.json", {"config.json", "is not a directory"});
+  refused("/proc/report", {"/proc", "is not writable"});
+  refused("/proc/report.json", {"/proc", "is not writable"});
+  check_refused(m.folder.path(), {"report", m.path}, {{m.path, "is a float checkpoint", "--save_path"}});
+  CHECK(run_program({"report", m.path, "--save_path", m.folder.path("float-report"), "--quiet"}).exit_code == 0);
+}
+
+TEST_CASE("a full disk is told as it is: eval has nothing to resume") {
+  const own_model m;
+  const program_result r = run_program({"eval", "--quiet", "--model_path", m.path, "--ids", m.path + "/eval_ids.safetensors", "--samples", "1",
+                                        "--length", "16", "--logits", m.folder.path("logits.safetensors")},
+                                       64 << 10);
+  CHECK(r.exit_code == 1);
+  REQUIRE(r.error_lines().size() == 1);
+  CHECK_MESSAGE(r.err.find(": free space\n") != std::string::npos, r.err);
+  CHECK(r.err.find("--resume") == std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(m.folder.path("logits.safetensors.part")));
+}
+
 TEST_CASE("a save_path that nothing can be renamed to is refused before the work") {
   const own_model m;
   std::filesystem::create_directory(m.folder.path("empty"));
@@ -74,6 +113,15 @@ TEST_CASE("names that no layer has are named, and a flag beside a recipe is refu
   CHECK(r.err.find("\"model.layers.0.mlp.upproj\" is to be left alone, but no layer has this name") != std::string::npos);
   CHECK(r.err.find("\"model.layers.0.mlp.up_proj\"") == std::string::npos);
   CHECK(r.err.find("\"lm_head\"") == std::string::npos);
+  const program_result glob = run_program({"plan", "--quiet", "--json", "--model_path", m.path, "--quant_type", "w8a16", "--disable_names",
+                                           "*.mlp.up_proj,*.mlp.{up,down}proj,model.layers.[0-3].nothing"});
+  CHECK(glob.exit_code == 0);
+  CHECK(json::parse(glob.out)["warnings"] == json{"--disable_names: \"*.mlp.{up,down}proj\" is to be left alone, but no layer has this name",
+                                                  "--disable_names: \"model.layers.[0-3].nothing\" is to be left alone, but no layer has this name"});
+  const program_result regex = run_program({"plan", "--quiet", "--json", "--model_path", m.path, "--quant_type", "w8a16", "--ignore",
+                                            R"(re:.*\.[0,1]{1,2}\.mlp\.(up|down,?)_proj,re:.*[(,]nothing)"});
+  CHECK_MESSAGE(regex.exit_code == 0, regex.err);
+  CHECK(json::parse(regex.out)["warnings"].size() == 1);  // of the second alone
   const std::string recipe = m.folder.write("recipe.yaml", "QuantizationModifier: {targets: [Linear], scheme: W8A16}\n");
   for (const std::vector<std::string>& flag : std::vector<std::vector<std::string>>{{"--anti_method", "m3"},
                                                                                     {"--act_method", "1"},
@@ -88,6 +136,42 @@ TEST_CASE("names that no layer has are named, and a flag beside a recipe is refu
     words.insert(words.end(), flag.begin(), flag.end());
     check_refused(m.folder.path(), words, {{"--config_path", "contradicts " + flag.front()}});
   }
+}
+
+TEST_CASE("of two stages that match the same layers a warning says which one wins") {
+  const own_model m;
+  const auto warnings = [&](const std::string& recipe) {
+    const program_result r =
+        run_program({"plan", "--quiet", "--json", "--model_path", m.path, "--config_path", m.folder.write("recipe.yaml", recipe)});
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    std::string all;
+    const json plan = json::parse(r.out);
+    for (const json& w : plan["warnings"]) all += w.get<std::string>() + "\n";
+    return all;
+  };
+  const auto processor = [](const std::string& dtype, const std::string& more) {
+    return "    - type: linear_quant\n      qconfig:\n        weight: {dtype: " + dtype + ", scope: per_channel, symmetric: True, method: minmax}\n" +
+           more;
+  };
+  const std::string modelslim = "apiversion: modelslim_v1\nspec:\n  process:\n";
+  const std::string twice = warnings(modelslim + processor("int8", "") + processor("int4", ""));
+  CHECK_MESSAGE(twice.find("recipe.yaml:7: process[1] linear_quant has no effect on model.layers.0.mlp.down_proj and 41 more layers: process[0] "
+                           "linear_quant of " +
+                           m.folder.path("recipe.yaml") + ":4 matches them too, comes first and wins\n") != std::string::npos,
+                twice);
+  const std::string apart =
+      warnings(modelslim + processor("int8", "      exclude: ['*.mlp.*']\n") + processor("int4", "      include: ['*.mlp.*']\n"));
+  CHECK_MESSAGE(apart.find("has no effect") == std::string::npos, apart);
+  const std::string modifiers = warnings(
+      "a_stage:\n  a_modifiers:\n    QuantizationModifier: {targets: [Linear], scheme: W8A16, ignore: [lm_head]}\n"
+      "b_stage:\n  b_modifiers:\n    QuantizationModifier: {targets: [Linear], scheme: W4A16, ignore: ['re:.*mlp.*']}\n");
+  CHECK_MESSAGE(
+      modifiers.find("recipe.yaml:6: group_0 has no effect on model.layers.0.self_attn.k_proj and 23 more layers: group_0 of") != std::string::npos,
+      modifiers);
+  const std::string precise = warnings(  // a name written out goes before a class, by compressed-tensors' own rule
+      "QuantizationModifier:\n  config_groups:\n    all: {targets: [Linear], weights: {num_bits: 8, strategy: channel}}\n"
+      "    one: {targets: ['re:.*down_proj'], weights: {num_bits: 4, strategy: group, group_size: 32}}\n  ignore: [lm_head]\n");
+  CHECK_MESSAGE(precise.find("has no effect") == std::string::npos, precise);
 }
 
 TEST_CASE("flags that contradict a type, a format, the machine or each other are refused") {

@@ -75,7 +75,7 @@ class running_program {
     ::waitpid(pid_, nullptr, 0);
   }
 
-  void kill() const { ::kill(pid_, SIGKILL); }
+  void kill(int signal = SIGKILL) const { ::kill(pid_, signal); }
 
   bool has_ended() {
     siginfo_t info{};

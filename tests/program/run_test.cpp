@@ -98,7 +98,7 @@ TEST_CASE("the number of threads does not change a byte") {
   }
 }
 
-TEST_CASE("a run that is killed anywhere, also while it resumes, ends with the same bytes") {
+TEST_CASE("a run that is killed anywhere, also while it resumes, ends with the same bytes" * doctest::test_suite("long")) {
   temporary_folder folder;
   const std::string model = write_model(folder, "model", large_model()), out = folder.path("out");
   const auto start = steady_clock::now();
@@ -132,6 +132,26 @@ TEST_CASE("a run that is killed anywhere, also while it resumes, ends with the s
   MESSAGE(landed << " of 20 kills and " << landed_in_resume << " kills while resuming came before the end of a run of " << whole << " s");
   CHECK(landed >= 10);  // else the model is too small for this machine
   CHECK(landed_in_resume >= 10);
+}
+
+TEST_CASE("a run that is told to end says how to go on") {
+  temporary_folder folder;
+  const std::string model = write_model(folder, "model", large_model()), out = folder.path("out");
+  for (const int signal : {SIGINT, SIGTERM}) {
+    CAPTURE(signal);
+    bool landed = false;
+    for (int attempt = 0; attempt < 10 && !landed; ++attempt) {
+      std::filesystem::remove_all(out);
+      std::filesystem::remove_all(out + ".qlib-partial");
+      running_program run{quant(model, out)};
+      while (!run.has_ended() && finished_pieces(out) < 3) std::this_thread::sleep_for(std::chrono::microseconds{200});
+      run.kill(signal);
+      const program_result r = run.wait();
+      landed = r.signal == signal;
+      if (landed) CHECK(r.err == "\nqlib: interrupted: run the same command with --resume to continue\n");
+    }
+    CHECK(landed);
+  }
 }
 
 TEST_CASE("nothing appears at save_path before the run is complete") {

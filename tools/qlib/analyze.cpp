@@ -1,3 +1,4 @@
+#include "number_flags.hpp"
 #include "quant_options.hpp"
 
 #include <fmt/core.h>
@@ -179,7 +180,7 @@ int run(const analyze_flags& f) {
   for (const std::string& w : done->warnings) log_warning(o.common, w);
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
 
-  std::vector<std::string> names = o.flags.disable_names;
+  std::vector<std::string> names = split_patterns(o.flags.disable_names);
   for (std::string& n : done->disable_names()) names.push_back(std::move(n));
   if (!f.out.empty())
     if (const status s = write_line(f.out, joined(names) + "\n"); !s) return report_error(s.error());
@@ -209,9 +210,9 @@ void declare_analyze(CLI::App& app, int& exit_code) {
                 "kl of the next token, mse of the layer's output, range of its input; auto: kl up to 10^15 operations, else mse")
       ->capture_default_str();
   c->add_option("--analyze_tokens", flags->tokens, "tokens of the samples that are used")->capture_default_str();
-  c->add_option("--keep", flags->keep, "keep so many of the most sensitive groups float");
-  c->add_option("--budget", flags->budget, "keep float what gains most for its bytes, adding at most so many, such as 500MB")
-      ->transform(CLI::AsSizeValue(true));
+  at_least_one(c->add_option("--keep", flags->keep, "keep so many of the most sensitive groups float"), "leave it out for the ranking alone");
+  byte_number(c->add_option("--budget", flags->budget, "keep float what gains most for its bytes, adding at most so many, such as 500MB"), true,
+              "leave it out for the ranking alone");
   c->add_option("--out", flags->out, "write the list for --disable_names here, one line");
   c->add_flag("--bf16", flags->bf16, "products in bf16: faster, and a noise that hides small differences");
   c->footer(

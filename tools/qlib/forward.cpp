@@ -19,7 +19,6 @@ constexpr std::size_t fewest_tokens = 256, usual_tokens = 2048;
 /// Texts, or ids if it is a safetensors file.
 errors load_file(const std::string& file, const quant_options& o, const prepared& p, calibration_data& out) {
   calibration_options options = o.calib;
-  if (o.seed >= 0) options.seed = static_cast<std::uint64_t>(o.seed);
   const sequence_limits limits{p.description->vocabulary, p.description->max_tokens()};
   if (file == o.calib_ids || file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
   const auto words = tokenizer::load(p.source.directory());

@@ -21,6 +21,7 @@ int run(const quant_options& o) {
     target.copied_files = p.copied_files;
     target.resume = o.resume;
     target.overwrite = o.overwrite;
+    if (o.resume) target.settings = settings_of(o, p);
     found = check_target(p.plan, target);
   }
   if (o.common.json) {

@@ -44,12 +44,24 @@ int fail(const quant_options& o, const errors& found) {
   return report_errors(found);
 }
 
-/// Ctrl-C ends the run as always, but says how to go on.
+/// Of a machine that failed when the work folder was there: the run can be continued.
+error resumable(error e) {
+  if (e.kind == error_kind::run_failed && e.remedy.find("--resume") == std::string::npos)
+    e.remedy += std::string{e.remedy.empty() ? "" : " and "} + "rerun with --resume";
+  return e;
+}
+
+/// Ctrl-C, or SIGTERM, ends the run as always, but says how to go on.
 void say_how_to_resume(int signal) {
   constexpr char text[] = "\nqlib: interrupted: run the same command with --resume to continue\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, sizeof text - 1);
   std::signal(signal, SIG_DFL);
   std::raise(signal);
+}
+
+void catch_signals() {
+  for (const int signal : {SIGINT, SIGTERM})  // a job in the background, which ignores SIGINT, goes on doing so
+    if (std::signal(signal, say_how_to_resume) == SIG_IGN) std::signal(signal, SIG_IGN);
 }
 
 /// One line that is redrawn on a terminal, or a plain line a layer elsewhere.
@@ -138,9 +150,10 @@ int run(const quant_options& o) {
   options.resume = o.resume;
   options.overwrite = o.overwrite;
   options.measure_error = o.common.json || !o.report.empty();
+  if (found.empty()) options.settings = settings_of(o, p);
   if (found.empty()) found = check_target(p.plan, options);
-  if (!o.report.empty() && !json_alone(o.report))
-    if (const status s = check_report_folder(o.report); !s) found.push_back(s.error());
+  if (!o.report.empty())
+    if (const status s = json_alone(o.report) ? check_report_file(o.report) : check_report_folder(o.report); !s) found.push_back(s.error());
   if (!found.empty()) return fail(o, found);
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
   if (!o.model_type.empty() && o.model_type != p.plan.model_type)
@@ -160,15 +173,16 @@ int run(const quant_options& o) {
                  size_text(static_cast<double>(p.plan.output_bytes)));
     return exit_done;
   }
-  std::signal(SIGINT, say_how_to_resume);
+  catch_signals();
   std::optional<calibration> found_ranges;
   double calibration_seconds = 0;
   const bool complete = nothing_left(p.plan, options);
   if (complete && !o.common.quiet)
-    fmt::print(stderr, "qlib: {} is complete: nothing is done; other options that its documents do not show need --overwrite\n", o.save_path);
+    fmt::print(stderr, "qlib: {} is complete: nothing is done{}\n", o.save_path,
+               load_settings(o.save_path) ? "" : "; other options that its documents do not show need --overwrite");
   if (p.forward && !complete) {
-    const auto held = held_folder::take(work_folder_of(o.save_path));  // given back before run_plan takes it
-    if (!held) return fail(o, {held.error()});
+    const auto held = begin_run(options);  // given back before run_plan takes it
+    if (!held) return fail(o, {resumable(held.error())});
     for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
     if (const calibration_report& anti = p.forward->suppression.report; !anti.file.empty()) {
       if (!o.common.quiet) fmt::print(stderr, "qlib: suppressing outliers: {}\n", anti.text());
@@ -181,7 +195,7 @@ int run(const quant_options& o) {
     auto ranges = run_calibration(o, p, how);
     if (!ranges) {
       if (ranges.error().kind == error_kind::invalid_input) forget_pass(o.save_path);  // it would fail again
-      return fail(o, {ranges.error()});
+      return fail(o, {resumable(ranges.error())});
     }
     if (!ranges->resumed) options.keep_found = ranges->key;
     found_ranges = std::move(ranges->found);
@@ -191,7 +205,7 @@ int run(const quant_options& o) {
   }
   if (p.plan.rotation && !options.found && !complete) {
     auto folds = rotate_only(p.plan, checkpoint_parameters{p.source, p.layout});
-    if (!folds) return fail(o, {folds.error()});
+    if (!folds) return fail(o, {resumable(folds.error())});
     found_ranges = *std::move(folds);
     options.found = &*found_ranges;
   }
@@ -203,7 +217,7 @@ int run(const quant_options& o) {
     if (status s = p.npu->shutdown(); !s) log_warning(o.common, s.error().text());
   if (done)
     for (const std::string& w : done->warnings) log_warning(o.common, w);
-  if (!done) return fail(o, {done.error()});
+  if (!done) return fail(o, {resumable(done.error())});
   const double seconds = std::chrono::duration<double>(clock::now() - start).count();
 
   if (o.common.json || !o.report.empty()) {

@@ -1,4 +1,5 @@
 #include "quant_options.hpp"
+#include "number_flags.hpp"
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -10,7 +11,9 @@
 #include <qlib/recipe/yaml.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
+#include <utility>
 
 namespace qlib::program {
 
@@ -38,6 +41,24 @@ static void add_boolean(CLI::App& c, const std::string& name, bool& value, const
       ->trigger_on_parse();
 }
 
+std::vector<std::string> split_patterns(const std::vector<std::string>& texts) {
+  std::vector<std::string> all;
+  for (const std::string& text : texts) {
+    std::string open;  // what is open, innermost last
+    std::size_t from = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const char ch = text[i];
+      if (ch == '\\') ++i;
+      else if (open.ends_with('[')) open.erase(open.size() - (ch == ']' ? 1 : 0));
+      else if (ch == '{' || ch == '[' || ch == '(') open += ch;
+      else if ((ch == '}' && open.ends_with('{')) || (ch == ')' && open.ends_with('('))) open.pop_back();
+      else if (ch == ',' && open.empty()) all.push_back(text.substr(from, i - from)), from = i + 1;
+    }
+    all.push_back(text.substr(from));
+  }
+  return all;
+}
+
 void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   add_common_options(c, o.common);
   c.add_option("--model_path", o.model_path, "Hugging Face checkpoint: config.json, safetensors, tokenizer")->required();
@@ -49,33 +70,36 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--format", o.format, "ascend_v1 (default) or compressed_tensors");
   c.add_option("--compat", o.compat, "none, llmcompressor or msmodelslim: that tool's arithmetic, bit for bit")->capture_default_str();
   c.add_option("--device,--device_type", o.device, "cpu, cpu:<isa>, npu, or npu:0,1,2,3")->capture_default_str();
-  c.add_option("--w_bit", o.flags.w_bit, "bits of a weight: 4 or 8");
-  c.add_option("--a_bit", o.flags.a_bit, "bits of an activation: 8, or 16 for float");
+  whole_number(c.add_option("--w_bit", o.flags.w_bit, "bits of a weight: 4 or 8"), 1, 16, "use 4 or 8");
+  whole_number(c.add_option("--a_bit", o.flags.a_bit, "bits of an activation: 8, or 16 for float"), 1, 16, "use 8, or 16 for float");
   c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
-  c.add_option("--group_size", o.flags.group_size, "input features that share a scale");
+  at_least_one(c.add_option("--group_size", o.flags.group_size, "input features that share a scale"),
+               "leave it out for what the type has, or give a size");
   add_boolean(c, "--is_dynamic", o.flags.is_dynamic, "activations are quantized at run time, per token");
   c.add_option("--anti_method", o.flags.anti_method,
                "outlier suppression before quantization: m1 to m6, or smooth_quant, awq, iter_smooth, flex_smooth_quant, ...");
   add_boolean(c, "--is_lowbit", o.is_lowbit, "msModelSlim's: 4-bit weights are always grouped here, so nothing changes");
   add_boolean(c, "--open_outlier", o.open_outlier, "msModelSlim's: True is not built; False changes nothing");
   add_boolean(c, "--do_smooth", o.do_smooth, "msModelSlim's: True is not built, use --anti_method; False changes nothing");
-  c.add_option("--fraction", o.fraction, "msModelSlim's, of --open_outlier: without it nothing changes");
+  real_number(c.add_option("--fraction", o.fraction, "msModelSlim's, of --open_outlier: without it nothing changes"), 0, 1, "leave it out");
   c.add_option("--w_method", o.w_method, "msModelSlim's weight method: MinMax");
-  c.add_option("--act_method", o.flags.act_method, "ranges of static activations: 1 min-max, 2 histogram, 3 either by range score (default)");
+  whole_number(
+      c.add_option("--act_method", o.flags.act_method, "ranges of static activations: 1 min-max, 2 histogram, 3 either by range score (default)"), 1,
+      3, "leave it out for 3");
   add_boolean(c, "--pdmix", o.flags.pdmix, "W8A8: static activations for decoding, dynamic ones for prefilling");
   add_boolean(c, "--use_kvcache_quant", o.flags.use_kvcache_quant, "quantize the KV cache too: int8, a scale a channel");
   c.add_option("--calib_file", o.calib_file, "texts to calibrate with: .jsonl (inputs_pretokenized, text, prompt, messages), .json or plain text");
   c.add_option("--calib_ids", o.calib_ids, "ready token ids: safetensors, I32 `ids` [samples, length]")->excludes("--calib_file");
   c.add_option("--anti_file", o.anti_file, "texts or ids that outlier suppression is solved with, instead of the calibration data");
-  c.add_option("--calib_samples", o.calib.samples, "at most so many samples (default: all)");
-  c.add_option("--calib_length", o.calib.length, "tokens a sample at most (default: texts whole)");
-  c.add_option("--seed", o.seed, "shuffle the samples before the first are taken (default: file order)");
+  at_least_one(c.add_option("--calib_samples", o.calib.samples, "at most so many samples (default: all)"), "leave it out for all samples");
+  at_least_one(c.add_option("--calib_length", o.calib.length, "tokens a sample at most (default: texts whole)"), "leave it out for whole texts");
+  c.add_option("--seed", o.calib.seed, "shuffle the samples before the first are taken (default: file order)");
   add_boolean(c, "--reproducible", o.reproducible, "matrix products in f32 in one order of sums: the same bytes on any machine");
   c.add_option("--disable_level", o.disable_level, "L0 to L5, or L<n>: keep the n layers with the highest range score float");
-  c.add_option("--max_memory", o.max_memory, "most memory to take, such as 8GiB")->transform(CLI::AsSizeValue(false));
-  c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas")->delimiter(',');
-  c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>")->delimiter(',');
-  c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>")->delimiter(',');
+  byte_number(c.add_option("--max_memory", o.max_memory, "most memory to take, such as 8GiB"), false, "leave it out for no limit");
+  c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas");
+  c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>");
+  c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>");
   c.add_option("--observer", o.flags.observer, "how ranges of weights are found: minmax (default), percentile, mse");
   c.add_option("--percentile", o.flags.percentile,
                "of --observer percentile: upper end of a range, above 50 to 100; the lower is 100 minus it (default: 99.9)");
@@ -118,6 +142,7 @@ errors prepare(const quant_options& o, prepared& out) {
   const auto append = [&](errors more) { found.insert(found.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end())); };
 
   quant_flags flags = o.flags;
+  for (std::vector<std::string>* patterns : {&flags.disable_names, &flags.targets, &flags.ignore}) *patterns = split_patterns(*patterns);
   if (!o.w_sym.empty()) {
     bool value = true;
     if (truth(o.w_sym, value)) flags.w_sym = value;
@@ -157,7 +182,8 @@ errors prepare(const quant_options& o, prepared& out) {
   else if (o.compat == "msmodelslim") options.follow = compat::msmodelslim;
   else if (o.compat != "none")
     found.push_back({.where = "--compat", .subject = o.compat, .problem = "is not known", .remedy = "use none, llmcompressor or msmodelslim"});
-  if (o.part_file_size >= 0) options.part_bytes = static_cast<std::uint64_t>(o.part_file_size * 1073741824.0);
+  if (o.part_file_size > 0) options.part_bytes = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(o.part_file_size * 1073741824.0));
+  else if (o.part_file_size == 0) options.part_bytes = 0;
   else if (out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
   if (o.device.starts_with("npu")) {
@@ -203,6 +229,15 @@ errors prepare(const quant_options& o, prepared& out) {
   return found;
 }
 
+run_settings settings_of(const quant_options& o, const prepared& p) {
+  run_inputs inputs{.copied_files = p.copied_files, .reproducible = o.reproducible, .float_layers = disabled_layers(o.disable_level).value_or(0)};
+  if (p.forward) {
+    inputs.samples = p.forward->data.samples;
+    inputs.suppress_samples = p.forward->suppression.samples;
+  }
+  return qlib::settings_of(p.source, p.recipe, p.plan, inputs);
+}
+
 /// The plan with these layers left out as well.
 static status keep_float(const std::vector<std::string>& names, const prepared& p, quantization_plan& out) {
   recipe fewer = p.recipe;
@@ -246,6 +281,14 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, const ca
     }
   }
   if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", data.report.text());
+  std::error_code ec;
+  const bool left =
+      o.resume && (std::filesystem::exists(stored_calibration_of(o.save_path), ec) || std::filesystem::exists(kept_pass_of(o.save_path), ec));
+  how.on_progress = [&asked, &o, untold = left](const calibration_progress& state) mutable {
+    if (std::exchange(untold, false) && state.work_before == 0 && !o.common.quiet)
+      fmt::print(stderr, "qlib: what calibration had found is damaged, or of a run with another --report: it starts again\n");
+    if (asked.on_progress) asked.on_progress(state);
+  };
   how.keep = keep_pass{.path = kept_pass_of(o.save_path), .key = out.key, .resume = o.resume};
   auto found = calibrate(p.forward->model, p.plan, data.samples, how);
   if (!found) return std::move(found).error();

@@ -26,7 +26,6 @@ struct quant_options {
   double part_file_size = -1;
   std::string calib_file, calib_ids, anti_file, disable_level;
   calibration_options calib;
-  std::int64_t seed = -1;
   std::uint64_t max_memory = 0;
   std::size_t threads = 0;
   bool runs_model = false;  ///< the command needs samples and the decoder even if the recipe does not
@@ -56,6 +55,12 @@ struct prepared {
 };
 
 void add_quant_options(CLI::App& command, quant_options& options, bool needs_save_path);
+
+/// What decides the bytes of the run; of `p` before calibration.
+run_settings settings_of(const quant_options& options, const prepared& p);
+
+/// The patterns that commas separate; those within {a,b}, [,] or (a{1,3}) belong to a pattern.
+std::vector<std::string> split_patterns(const std::vector<std::string>& texts);
 
 /// --threads, or all cores.
 std::size_t thread_count(const quant_options& options);

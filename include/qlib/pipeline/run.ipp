@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -27,7 +28,9 @@ namespace qlib::inline v0 {
 
 namespace detail {
 
+inline constexpr std::uint64_t least_start = 256 << 10;  // bytes
 inline constexpr const char* journal_name = "/.qlib-journal";
+inline constexpr const char* boot_name = "/.qlib-boot";
 inline constexpr const char *calibration_name = "/.qlib-calibration", *pass_name = "/.qlib-pass", *second_pass_name = "/.qlib-pass-2";
 
 /// Whether the run of this plan was killed after its commit: all files are there with their headers.
@@ -52,11 +55,57 @@ inline bool lies_in(const std::filesystem::path& inner, const std::filesystem::p
   return std::mismatch(out.begin(), out.end(), in.begin(), in.end()).first == out.end();
 }
 
+/// Another value after every start of the machine; empty where there is none.
+inline std::string boot_of_machine() {
+  std::string boot;
+  std::ifstream{"/proc/sys/kernel/random/boot_id"} >> boot;
+  return boot;
+}
+
+/// Whether what a run had written to `work` was there for this machine ever since: no power failure came between.
+inline bool same_boot(const std::string& work) {
+  const auto then = read_text_file(work + boot_name);
+  return !then || *then == boot_of_machine();
+}
+
+inline status write_small_file(const std::string& path, std::string_view text) {
+  auto file = output_file::create(path, text.size());
+  if (!file) return std::move(file).error();
+  if (status s = file->write_at(0, std::as_bytes(std::span{text})); !s) return s;
+  return file->close();
+}
+
+/// The folder that names `path`.
+inline std::string folder_of(const std::string& path) {
+  std::error_code ec;
+  std::filesystem::path at = std::filesystem::absolute(path, ec);
+  if (!at.has_filename()) at = at.parent_path();
+  return at.parent_path().string();
+}
+
 /// A folder on another file system than the one it stands in: nothing can be renamed to it.
 inline bool is_mount_point(const std::filesystem::path& folder) {
   struct stat own {
   }, parent{};
   return ::stat(folder.c_str(), &own) == 0 && ::stat((folder / "..").c_str(), &parent) == 0 && own.st_dev != parent.st_dev;
+}
+
+/// An error that names the settings of the interrupted or complete run in `folder` which are not those of `options`.
+inline std::optional<error> other_settings(const run_options& options, const std::string& folder, bool complete) {
+  if (!options.settings) return std::nullopt;
+  const auto then = load_settings(folder);
+  if (!then) return std::nullopt;
+  const std::vector<std::string> changed = changed_settings(*then, complete ? settings_of_result(*options.settings) : *options.settings);
+  if (changed.empty()) return std::nullopt;
+  constexpr std::size_t most = 3;
+  std::string text;
+  for (std::size_t i = 0; i < changed.size() && i < most; ++i) text += (i == 0 ? "" : "; ") + changed[i];
+  if (changed.size() > most) text += "; and " + std::to_string(changed.size() - most) + " more";
+  return error{
+      .where = folder,
+      .problem = (complete ? "is complete, but inputs or flags changed since: " : "the inputs or flags changed since the run began: ") + text,
+      .remedy = complete ? "choose another --save_path, or replace it with --overwrite"
+                         : "repeat the first command with --resume, or start again with --overwrite"};
 }
 
 /// Weights, documents and what is copied.
@@ -100,15 +149,35 @@ QLIB_INLINE std::string kept_pass_of(const std::string& save_path, bool second) 
 
 QLIB_INLINE void forget_pass(const std::string& save_path) {
   std::error_code ec;
+  const std::string work = work_folder_of(save_path), settings = settings_file_of(work);
   for (const char* name : {detail::pass_name, detail::second_pass_name})
-    for (const char* end : {"", ".tmp"}) std::filesystem::remove(work_folder_of(save_path) + name + end, ec);
-  std::filesystem::remove(work_folder_of(save_path), ec);  // fails where anything else is in it
+    for (const char* end : {"", ".tmp"}) std::filesystem::remove(work + name + end, ec);
+  for (const auto& entry : std::filesystem::directory_iterator{work, ec})
+    if (entry.path() != settings) return;
+  std::filesystem::remove(settings, ec);
+  std::filesystem::remove(work, ec);
+}
+
+QLIB_INLINE result<held_folder> begin_run(const run_options& options) {
+  namespace fs = std::filesystem;
+  const std::string work = work_folder_of(options.save_path);
+  std::error_code ec;
+  auto held = held_folder::take(work);
+  if (!held) return held;
+  if (options.resume) {
+    if (auto other = detail::other_settings(options, work, false)) return *std::move(other);
+  } else {  // what is in it, but not the folder that is held
+    for (const fs::directory_entry& old : fs::directory_iterator{work, ec}) fs::remove_all(old.path(), ec);
+  }
+  if (options.settings)
+    if (status s = store_settings(*options.settings, work); !s) return std::move(s).error();
+  return held;
 }
 
 QLIB_INLINE bool nothing_left(const quantization_plan& plan, const run_options& options) {
   std::error_code ec;
   return options.resume && !std::filesystem::exists(work_folder_of(options.save_path) + detail::journal_name, ec) &&
-         detail::is_complete(plan, options.save_path);
+         detail::is_complete(plan, options.save_path) && !detail::other_settings(options, options.save_path, true);
 }
 
 QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options& options) {
@@ -118,6 +187,7 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
   fs::path target{options.save_path};
   if (!target.has_filename() && target.has_relative_path()) target = target.parent_path();  // "out/"
   const fs::file_status status_of_target = fs::status(target, ec);
+  const std::string work = work_folder_of(options.save_path);
   if (options.save_path.empty()) return {{.where = "--save_path", .problem = "is empty", .remedy = "name the folder of the result"}};
   if (fs::is_symlink(fs::symlink_status(target, ec)))  // the result appears by a rename, which would replace the link or fail
     found.push_back({.where = options.save_path, .problem = "is a symbolic link", .remedy = "name the folder itself"});
@@ -128,14 +198,21 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
   if (!options.model_path.empty() && detail::lies_in(options.model_path, target))
     found.push_back(
         {.where = options.save_path, .problem = "is or holds the model that is quantized", .remedy = "choose another --save_path: it is replaced"});
+  else if (!options.model_path.empty() && detail::lies_in(target, options.model_path))
+    found.push_back({.where = options.save_path,
+                     .problem = "lies in the folder of the model that is quantized",
+                     .remedy = "choose another --save_path: who copies or reads the model would take the result for a part of it"});
   if (fs::exists(status_of_target)) {
     if (!fs::is_directory(status_of_target))
       found.push_back({.where = options.save_path, .problem = "exists and is not a directory", .remedy = "choose another --save_path"});
+    else if (auto other = !options.resume || fs::exists(work, ec) ? std::nullopt : detail::other_settings(options, options.save_path, true))
+      found.push_back(*std::move(other));
     else if (!fs::is_empty(target, ec) && !options.overwrite && !(options.resume && detail::is_complete(plan, options.save_path)))
       found.push_back(
           {.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
   }
-  const std::string work = work_folder_of(options.save_path);
+  if (options.resume)
+    if (auto other = detail::other_settings(options, work, false)) found.push_back(*std::move(other));
   if (!options.resume && fs::exists(work, ec) && !options.overwrite)
     found.push_back({.where = work, .problem = "an interrupted run is here", .remedy = "continue it with --resume, or discard it with --overwrite"});
   fs::path parent = fs::absolute(target, ec).parent_path();
@@ -170,12 +247,11 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
                  .problem = std::move(what) + ": " + why.message(),
                  .remedy = "mend it and rerun with --resume"};
   };
-  const auto held = held_folder::take(work);
+  const auto held = begin_run(options);
   if (!held) return held.error();
-  if (!options.resume)  // what is in it, but not the folder that is held
-    for (const fs::directory_entry& old : fs::directory_iterator{work, ec}) fs::remove_all(old.path(), ec);
-  auto log = journal::open(work + detail::journal_name, detail::fingerprint_of(plan, options.found), options.resume);
+  auto log = journal::open(work + detail::journal_name, detail::fingerprint_of(plan, options.found), options.resume && detail::same_boot(work));
   if (!log) return std::move(log).error();
+  if (status s = detail::write_small_file(work + detail::boot_name, detail::boot_of_machine()); !s) return std::move(s).error();
   const std::string stored = work + detail::calibration_name;
   if (options.found && options.keep_found)
     if (status s = store_calibration(*options.found, *options.keep_found, stored); !s) return std::move(s).error();
@@ -220,7 +296,12 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
         if (!done[task]) {
           const auto emit = [&](std::size_t slot, std::uint64_t offset, std::span<const std::byte> bytes) -> status {
             if (options.discard_output) return worker.keep(bytes);
-            return files[plan.slots[slot].file].write_at(plan.slots[slot].offset + offset, bytes);
+            const output_file& file = files[plan.slots[slot].file];
+            const std::uint64_t at = plan.slots[slot].offset + offset;
+            status s = file.write_at(at, bytes);
+            // The disk works while the next chunks are made. Scales of neighbouring chunks share pages, which would be written again and again.
+            if (s && options.sync && bytes.size() >= detail::least_start) file.start_sync(at, bytes.size());
+            return s;
           };
           status s = worker.make(c, emit, options.measure_error ? &sums[task] : nullptr);
           worker.release(c);
@@ -273,7 +354,11 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   }
 
   for (output_file& f : files) {
-    if (status s = f.close(); !s) return std::move(s).error();
+    status s = options.sync ? f.sync() : status{};
+    if (s) s = f.close();
+    if (s) continue;
+    fs::remove(work + detail::journal_name, ec);  // its chunks may be lost: a resumed run makes them again
+    return std::move(s).error();
   }
   for (const std::string& name : options.copied_files) {
     fs::copy_file(fs::path{source.directory()} / name, fs::path{work} / name, fs::copy_options::overwrite_existing, ec);
@@ -281,24 +366,32 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     report.files.push_back(name);
   }
   for (const document& d : plan.documents) {
-    auto file = output_file::create(work + "/" + d.name, d.text.size());
-    if (!file) return std::move(file).error();
-    if (status s = file->write_at(0, std::as_bytes(std::span{d.text})); !s) return std::move(s).error();
-    if (status s = file->close(); !s) return std::move(s).error();
+    if (status s = detail::write_small_file(work + "/" + d.name, d.text); !s) return std::move(s).error();
     report.files.push_back(d.name);
   }
   for (const planned_file& f : plan.files) report.files.push_back(f.name);
 
-  for (const char* end : {"", ".tmp"}) {  // all chunks are made: nothing needs it any more
-    fs::remove(stored + end, ec);
-    if (ec) return failed("cannot remove " + stored + end, ec);
+  if (options.settings) {
+    if (status s = store_settings(settings_of_result(*options.settings), work); !s) return std::move(s).error();
+    report.files.push_back(fs::path{settings_file_of(work)}.filename().string());
   }
+  if (options.sync)
+    for (const std::string& name : report.files)
+      if (status s = sync_path(work + "/" + name); !s) return std::move(s).error();
+  for (const std::string& unneeded : {stored, stored + ".tmp", work + detail::boot_name}) {  // all chunks are made, and on the disk
+    fs::remove(unneeded, ec);
+    if (ec) return failed("cannot remove " + unneeded, ec);
+  }
+  if (options.sync)
+    if (status s = sync_path(work); !s) return std::move(s).error();
   const std::string target = options.save_path;
   const std::string old = work + ".old";
   if (fs::exists(target, ec) && !fs::is_empty(target, ec)) fs::rename(target, old, ec);
   if (ec) return failed("cannot move the old " + target + " away", ec);
   fs::rename(work, target, ec);
   if (ec) return failed("cannot rename to " + target, ec);
+  if (options.sync)
+    if (status s = sync_path(detail::folder_of(target)); !s) return std::move(s).error();
   // The journal goes last: killed before the rename, the folder can be resumed; killed after it, the result is complete.
   fs::remove(target + detail::journal_name, ec);
   fs::remove_all(old, ec);
