@@ -1,6 +1,8 @@
 /// For every rule of AscendV1 one checkpoint that breaks it, and only it.
 #include "broken_checkpoints.hpp"
 
+#include <filesystem>
+
 using namespace qlib_test;
 
 namespace {
@@ -147,6 +149,28 @@ TEST_CASE("AscendV1: each rule of the description names what breaks it") {
     c.description().erase("lm_head.weight");
   });
   CHECK(verify(tied).warnings == rules{"R3"});
+}
+
+TEST_CASE("AscendV1: a rotation beside the weights is one orthogonal matrix of the hidden size") {
+  const auto rules_of = [](const std::string& name, dtype type, std::uint64_t rows, float second) {
+    mini_checkpoint c = ascend();
+    c.config()["hidden_size"] = 64;
+    c.description()["optional"] = {{"quarot", {{"rotation_map", {{"global_rotation", "optional/quarot.safetensors"}}}}}};
+    mini_checkpoint rotation;
+    rotation.add(name, type, {rows, 64}, 0.0f);
+    for (std::size_t i = 0; i < rows; ++i) rotation.set(name, i * 65, 1.0f);
+    rotation.set(name, 1, second);
+    const temporary_folder folder;
+    std::filesystem::create_directory(folder.path("optional"));
+    c.write(folder);
+    folder.write("optional/quarot.safetensors", mini_checkpoint::file_text(rotation.tensors));
+    return verify_folder(folder).violations;
+  };
+  CHECK(rules_of("global_rotation", dtype::f32, 64, 0) == rules{});
+  CHECK(rules_of("rotation", dtype::f32, 64, 0) == rules{"AV1-missing"});
+  CHECK(rules_of("global_rotation", dtype::i32, 64, 0) == rules{"AV1-dtype"});
+  CHECK(rules_of("global_rotation", dtype::f32, 32, 0) == rules{"AV1-shape"});
+  CHECK(rules_of("global_rotation", dtype::f32, 64, 0.5f) == rules{"AV1-value"});
 }
 
 TEST_CASE("AscendV1: each rule of a dynamic linear names what breaks it") {

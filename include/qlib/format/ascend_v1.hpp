@@ -10,6 +10,8 @@ struct ascend_v1_format {
   static constexpr std::uint64_t default_part_bytes = std::uint64_t{4} << 30;
   static constexpr bool stores_norm_bias = true;
   static constexpr bool stores_tied_head = true;  ///< the description must name lm_head.weight, so tied models store it too
+  /// One tensor, `global_rotation`. Not beside the weights, where engines would load it with them.
+  static constexpr std::string_view rotation_file = "optional/quarot.safetensors";
 
   static result<linear_encoding> encode(const matrix_module& m, const scheme& s, dtype run_dtype, compat follow);
 

@@ -142,6 +142,7 @@ QLIB_INLINE std::vector<document> ascend_v1_format::documents(const manifest& m)
   std::vector<document> out;
   json config = json::parse(m.config_text, nullptr, false);
   detail::remove_quantization_config(config);
+  if (m.untied) detail::untie_embeddings(config);
   out.push_back({"config.json", config.dump(2) + "\n"});
 
   json index;
@@ -173,6 +174,7 @@ QLIB_INLINE std::vector<document> ascend_v1_format::documents(const manifest& m)
   description["metadata"] = json::object();
   description["group_size"] = m.group_size;
   description["optional"] = json::object();
+  if (!m.rotation_file.empty()) description["optional"]["quarot"]["rotation_map"]["global_rotation"] = m.rotation_file;
   out.push_back({"quant_model_description.json", description.dump(4)});
   return out;
 }

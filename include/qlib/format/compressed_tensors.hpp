@@ -10,6 +10,7 @@ struct compressed_tensors_format {
   static constexpr std::uint64_t default_part_bytes = 5'000'000'000;
   static constexpr bool stores_norm_bias = false;
   static constexpr bool stores_tied_head = false;
+  static constexpr std::string_view rotation_file = "";  ///< has none
 
   static result<linear_encoding> encode(const matrix_module& m, const scheme& s, dtype run_dtype, compat follow);
 

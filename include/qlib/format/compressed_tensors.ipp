@@ -226,6 +226,7 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   q["version"] = "0.19.0";  // of the layout: compressed-tensors' own reader and ours agree on this one
   json config = json::parse(m.config_text, nullptr, false);
   detail::remove_quantization_config(config);
+  if (m.untied) detail::untie_embeddings(config);
   config["quantization_config"] = std::move(q);
   out.push_back({"config.json", config.dump(2) + "\n"});
 

@@ -89,6 +89,8 @@ struct manifest {
   std::vector<std::pair<std::string, std::string>> tensor_files;  ///< tensor name, file name
   std::uint64_t total_bytes = 0;
   std::size_t group_size = 0;  ///< of the last grouped linear; 0 if none
+  std::string rotation_file;   ///< what the residual stream was multiplied by; empty: not stored
+  bool untied = false;         ///< the source's head is its embedding, the result's is not
   compat follow = compat::none;
 };
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -280,6 +281,36 @@ inline void verify_attention_and_norms(findings& f, const ascend_description& d)
         key("fa_quant_type").empty() ? "is missing; fa_* scales need \"FAKQuant\"" : "is \"" + key("fa_quant_type") + "\", not \"FAKQuant\"");
 }
 
+/// The file of `optional.quarot`: one square matrix of the hidden size, whose rows have length 1 and, one and the next, are orthogonal.
+inline void verify_rotation(findings& f, const std::string& name, const std::string& path, const nlohmann::json& config) {
+  safetensors_file file;
+  if (errors found = safetensors_file::open(f.folder().directory() + "/" + path, file); !found.empty()) {
+    for (const error& e : found) f.add(path, e.subject, "FILE-damaged", e.problem);
+    return;
+  }
+  const tensor_info* t = file.find(name);
+  if (!t) return f.add(path, name, "AV1-missing", "is not stored, but " + f.folder().description_file() + " says that it is");
+  if (std::ranges::find(float_dtypes, t->dtype) == std::end(float_dtypes))
+    return f.add(path, name, "AV1-dtype", "is " + std::string{name_of(t->dtype)} + ", not a float");
+  std::uint64_t width = t->shape.empty() ? 0 : t->shape.front();
+  for (const nlohmann::json* level : {&config, config.contains("text_config") ? &config["text_config"] : &config})
+    if (level->is_object())
+      if (const auto hidden = level->find("hidden_size"); hidden != level->end() && hidden->is_number_unsigned())
+        width = hidden->get<std::uint64_t>();
+  const shape_list wanted{width, width};
+  if (t->shape != wanted) return f.add(path, name, "AV1-shape", "is " + shape_text(t->shape) + ", not " + shape_text(wanted));
+  std::vector<double> row(width), before(width);
+  const std::size_t row_bytes = width * bits_of(t->dtype) / 8;
+  for (std::size_t r = 0; r < width; ++r) {
+    row.swap(before);
+    for_each_value(t->dtype, file.bytes(*t).subspan(r * row_bytes, row_bytes), [&](std::size_t c, double v) { row[c] = v; });
+    double length = 0, product = 0;
+    for (std::size_t c = 0; c < width; ++c) length += row[c] * row[c], product += r > 0 ? row[c] * before[c] : 0;
+    if (!(std::abs(length - 1) < 0.01 && std::abs(product) < 0.01))  // bf16 rounds by 2^-9
+      return f.add(path, name, "AV1-value", "row " + std::to_string(r) + " is not that of a rotation");
+  }
+}
+
 QLIB_INLINE void verify_ascend_v1(findings& f) {
   const weight_folder& folder = f.folder();
   const std::string& file = folder.description_file();
@@ -320,6 +351,7 @@ QLIB_INLINE void verify_ascend_v1(findings& f) {
       std::error_code code;
       if (!path.is_string() || !std::filesystem::is_regular_file(folder.directory() + "/" + path.get<std::string>(), code))
         f.add(file, "optional.quarot." + name, "AV1-optional", "names " + path.dump() + ", which does not exist");
+      else verify_rotation(f, name, path.get<std::string>(), config);
     }
 
   const dtype run = config.is_object() ? ascend_run_dtype(config, folder) : dtype::f32;

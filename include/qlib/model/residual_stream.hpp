@@ -31,8 +31,9 @@ struct residual_stream {
   std::vector<values> heads;         ///< none for layers whose attention output is gated channel by channel
 };
 
-/// An error where the basis cannot be changed, with the reason: the head is the embedding (its norm cannot be folded into one and not the
-/// other), a norm stands behind a branch, or something beside the decoder reads or writes hidden states (vision towers, multi-token prediction).
+/// An error where the basis cannot be changed, with the reason: a norm that subtracts the mean, or stands behind a branch, or something beside the
+/// decoder reads or writes hidden states (vision towers, multi-token prediction). A tied head is a reader of its own: behind a change of basis it is
+/// no longer the embedding.
 result<residual_stream> residual_stream_of(const model_description& model, const parameter_source& source);
 
 }  // namespace qlib::inline v0

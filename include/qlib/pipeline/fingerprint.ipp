@@ -21,6 +21,7 @@ inline checksum64 sum_of(const quantization_plan& plan, compat follow) {
   checksum64 sum;
   const auto add = [&](std::string_view text) { add_text(sum, text); };
   for (const planned_file& f : plan.files) add(f.name), add(f.header);
+  if (plan.rotation_file) add(plan.rotation_file->name), add(plan.rotation_file->header);
   for (const document& d : plan.documents) add(d.name), add(d.text);
   const auto add_policy = [&](const policy_choice& p) {
     add(p.name);

@@ -89,7 +89,8 @@ struct quantization_plan {
   std::optional<planned_rotation> rotation;       ///< first
   std::vector<planned_suppression> suppressions;  ///< by layer; of one layer in the order in which they are solved
   std::vector<planned_file> files;
-  std::vector<document> documents;  ///< config.json, description, index
+  std::optional<planned_file> rotation_file;  ///< of the residual stream, in a folder below: for draft models that read its hidden states
+  std::vector<document> documents;            ///< config.json, description, index
   std::vector<std::string> warnings;
   std::uint64_t input_bytes = 0, output_bytes = 0;
   std::size_t quantized = 0, floats = 0;  ///< matrices

@@ -7,6 +7,7 @@
 #include <qlib/pipeline/place_slots.ipp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_suppression.hpp>
+#include <qlib/pipeline/rotation_file.hpp>
 #include <qlib/pipeline/stage_of.ipp>
 #include <qlib/recipe/policy_options.hpp>
 
@@ -215,8 +216,29 @@ class planner {
         outputs(v.graph.source);
         folded_.matrices.insert(v.graph.targets.begin(), v.graph.targets.end());
       }
+    if (const auto name = std::visit([](const auto& f) { return f.rotation_file; }, options_.format); how.residual && how.stored && !name.empty()) {
+      auto file = plan_rotation_file(std::string{name}, stream->width);
+      if (!file) return found_.push_back(std::move(file).error());
+      about_.rotation_file = name;
+      plan_.rotation_file = *std::move(file);
+    }
+    if (how.residual && model_->tied) untie();
     plan_.rotation = planned_rotation{*std::move(stream), how};
     unpack_folded();
+  }
+
+  /// The head gets a tensor of its own, made from the embedding also where a head is stored: a tied model does not compute with that one.
+  void untie() {
+    about_.untied = true;
+    const auto named = [&](const std::string& name) {
+      const auto at = std::find_if(layout_.matrices.begin(), layout_.matrices.end(), [&](const matrix_module& m) { return m.name == name; });
+      return at == layout_.matrices.end() ? nullptr : &*at;
+    };
+    const matrix_module *stored = named(model_->head), *embedding = named(model_->embedding);
+    if (!stored || !embedding) return;
+    untied_head_ = *stored;
+    untied_head_->weight = embedding->weight;
+    untied_head_->type = embedding->type;
   }
 
   /// Stacked experts that are folded are written apart.
@@ -301,7 +323,8 @@ class planner {
     auto other = layout_.others.begin();
     auto attention = attention_.begin();
     for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
-      const matrix_module& m = layout_.matrices[i];
+      const bool untied = untied_head_ && layout_.matrices[i].name == untied_head_->name;
+      const matrix_module& m = untied ? *untied_head_ : layout_.matrices[i];
       for (; other != layout_.others.end() && (m.kind == module_class::head || natural_less(name_of_tensor(*other), m.name)); ++other)
         add_raw(*other);
       // Scales of attention stand behind its matrices.
@@ -416,14 +439,16 @@ class planner {
     if (!a.operands.empty()) about_.attentions.push_back({about.name, a.operands.front().quant_type, a.stage});
   }
 
-  /// A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized.
+  /// A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized. Behind a rotation it
+  /// has one, whatever the format: the embedding is rotated alone, the head takes the gains of the final norm too.
   void add_tied_head() {
-    if (!layout_.tied_embeddings || source_.find("lm_head.weight") != nullptr) return;
-    about_.linears.push_back({.name = "lm_head", .quant_type = {}, .stage = 0, .listed_in_ignore = true});
-    if (!std::visit([](const auto& f) { return f.stores_tied_head; }, options_.format)) return;
+    const std::string head = about_.untied ? model_->head : "lm_head";
+    if ((!layout_.tied_embeddings && !about_.untied) || source_.find(head + ".weight") != nullptr) return;
+    about_.linears.push_back({.name = head, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
+    if (!about_.untied && !std::visit([](const auto& f) { return f.stores_tied_head; }, options_.format)) return;
     for (const matrix_module& m : layout_.matrices)
-      if (m.kind == module_class::embedding && m.name.ends_with("embed_tokens"))
-        return add_matrix_copy("lm_head.weight", m.weight, m.rows, m.cols, false, m.type, m.type);
+      if (about_.untied ? m.name == model_->embedding : m.kind == module_class::embedding && m.name.ends_with("embed_tokens"))
+        return add_matrix_copy(head + ".weight", m.weight, m.rows, m.cols, false, m.type, m.type);
   }
 
   void check() {
@@ -483,6 +508,7 @@ class planner {
   std::optional<checkpoint_parameters> parameters_;  // with what attention and suppression have to know of the model
   std::optional<model_description> model_;
   folded_names folded_;
+  std::optional<matrix_module> untied_head_;       // that the source stores
   std::set<std::string, std::less<>> whole_rows_;  // modules whose outputs are rotated
 };
 

@@ -1,8 +1,7 @@
 #pragma once
 #include <qlib/model/linear_group.hpp>
+#include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/rotate.hpp>
-
-#include <memory>
 
 namespace qlib::inline v0 {
 
@@ -31,10 +30,14 @@ inline status rotate_bias(const parameter_source& source, const std::string& mod
 
 }  // namespace detail
 
+QLIB_INLINE std::shared_ptr<const hadamard_rotation> residual_rotation(const planned_rotation& plan) {
+  return detail::hadamard_of(plan.stream.width, plan.how.block_size, plan.how, 0);
+}
+
 QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& source, model_folds& out) {
   const residual_stream& stream = plan.stream;
   if (plan.how.residual) {
-    const auto matrix = detail::hadamard_of(stream.width, plan.how.block_size, plan.how, 0);
+    const auto matrix = residual_rotation(plan);
     for (const residual_stream::norm& n : stream.norms) {
       const std::string name = n.name + ".weight";
       std::vector<float> gain;

@@ -7,6 +7,7 @@
 #include <qlib/pipeline/backend_worker.ipp>
 #include <qlib/pipeline/chunk.hpp>
 #include <qlib/pipeline/fingerprint.ipp>
+#include <qlib/pipeline/rotation_file.hpp>
 #include <qlib/pipeline/run.hpp>
 #include <qlib/pipeline/stored_calibration.hpp>
 #include <qlib/pipeline/work_folder.hpp>
@@ -36,11 +37,13 @@ inline constexpr const char *calibration_name = "/.qlib-calibration", *pass_name
 /// Whether the run of this plan was killed after its commit: all files are there with their headers.
 inline bool is_complete(const quantization_plan& plan, const std::string& folder) {
   std::error_code ec;
-  for (const planned_file& f : plan.files) {
+  const auto is_there = [&](const planned_file& f) {
     if (std::filesystem::file_size(folder + "/" + f.name, ec) != f.bytes || ec) return false;
     auto file = mmap_file::open(folder + "/" + f.name);
-    if (!file || std::memcmp(file->bytes().data(), f.header.data(), f.header.size()) != 0) return false;
-  }
+    return file && std::memcmp(file->bytes().data(), f.header.data(), f.header.size()) == 0;
+  };
+  if (!std::all_of(plan.files.begin(), plan.files.end(), is_there)) return false;
+  if (plan.rotation_file && !is_there(*plan.rotation_file)) return false;
   for (const document& d : plan.documents) {
     const auto text = read_text_file(folder + "/" + d.name);
     if (!text || *text != d.text) return false;
@@ -108,9 +111,9 @@ inline std::optional<error> other_settings(const run_options& options, const std
                          : "repeat the first command with --resume, or start again with --overwrite"};
 }
 
-/// Weights, documents and what is copied.
+/// Weights, a rotation, documents and what is copied.
 inline std::uint64_t needed_bytes(const quantization_plan& plan, const run_options& options) {
-  std::uint64_t bytes = plan.output_bytes;
+  std::uint64_t bytes = plan.output_bytes + (plan.rotation_file ? plan.rotation_file->bytes : 0);
   for (const document& d : plan.documents) bytes += d.text.size();
   std::error_code ec;
   for (const std::string& name : options.copied_files) {
@@ -369,15 +372,24 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     if (status s = detail::write_small_file(work + "/" + d.name, d.text); !s) return std::move(s).error();
     report.files.push_back(d.name);
   }
+  if (plan.rotation_file) {
+    fs::create_directories((fs::path{work} / plan.rotation_file->name).parent_path(), ec);
+    if (ec) return failed("cannot make the folder of " + plan.rotation_file->name, ec);
+    if (status s = write_rotation(*plan.rotation, *plan.rotation_file, work); !s) return std::move(s).error();
+    report.files.push_back(plan.rotation_file->name);
+  }
   for (const planned_file& f : plan.files) report.files.push_back(f.name);
 
   if (options.settings) {
     if (status s = store_settings(settings_of_result(*options.settings), work); !s) return std::move(s).error();
     report.files.push_back(fs::path{settings_file_of(work)}.filename().string());
   }
-  if (options.sync)
+  if (options.sync) {
     for (const std::string& name : report.files)
       if (status s = sync_path(work + "/" + name); !s) return std::move(s).error();
+    if (plan.rotation_file)
+      if (status s = sync_path(fs::path{work + "/" + plan.rotation_file->name}.parent_path().string()); !s) return std::move(s).error();
+  }
   for (const std::string& unneeded : {stored, stored + ".tmp", work + detail::boot_name}) {  // all chunks are made, and on the disk
     fs::remove(unneeded, ec);
     if (ec) return failed("cannot remove " + unneeded, ec);

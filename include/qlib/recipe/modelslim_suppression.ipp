@@ -100,7 +100,8 @@ inline void read_quarot(const yaml_reader& in, const yaml_field& map, recipe& ou
     s.block_size = size > 0 ? static_cast<std::size_t>(size) : 0;
   }
   if (const auto f = in.get_set(map, "max_tp_size")) (void)in.integer(*f, 1, 1 << 20);  // of online rotations
-  if (const auto f = in.get_set(map, "export_extra_info")) (void)in.boolean(*f);
+  s.stored = true;
+  if (const auto f = in.get_set(map, "export_extra_info")) s.stored = in.boolean(*f).value_or(true);
   out.rotation = std::move(s);
 }
 

@@ -100,6 +100,7 @@ struct rotation_stage {
   std::size_t block_size = 0;  ///< of the residual rotation; 0: one block
   std::uint64_t seed = 1234;
   bool random_signs = true;  ///< columns change sign by the seed
+  bool stored = false;       ///< the residual rotation is a file of the result, where the format has one
   std::string where;
 };
 
