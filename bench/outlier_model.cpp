@@ -1,5 +1,5 @@
 // outlier_model FROM TO: writes a checkpoint that computes what FROM computes, with outliers in the inputs of its linears.
-// outlier_model FROM TO FACTOR: a model like FROM whose residual stream has one channel of FACTOR times the length of an embedding.
+// outlier_model FROM TO FACTOR: a model like FROM whose residual stream has one channel of FACTOR times the root mean square of an embedding's.
 #include "../tests/pipeline/outlier_model.hpp"
 
 #include <cstdio>

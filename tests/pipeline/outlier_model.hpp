@@ -1,9 +1,11 @@
 /// Checkpoints that compute what another one computes, but with outliers in the inputs of their linears.
 #pragma once
 #include <qlib/io/output_file.hpp>
+#include <qlib/model/decoder.hpp>
 #include <qlib/model/folds.hpp>
 #include <qlib/model/parameter_check.hpp>
 #include <qlib/model/subgraph.hpp>
+#include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/rotate.hpp>
 
 #include <algorithm>
@@ -126,29 +128,80 @@ inline qlib::errors write_outlier_model(const std::string& from, const std::stri
   return write_folded(s.source, stored, outliers_in(s.model, stored, plain), from, to, [](auto&&...) {});
 }
 
-/// Writes `from` in another basis of its residual stream (norms folded, a Hadamard rotation), in which each token's embedding has `factor` times the
-/// mean length of an embedding more in channel 0: not what `from` computes, but a float model whose residual stream has one huge channel in every
-/// layer, as trained models of many layers do.
+/// Mean squared length of the residual stream before each of `stream.norms`, over a sample of pseudorandom tokens. Between the branches of a layer
+/// it is taken from both sides.
+inline qlib::result<std::vector<double>> stream_energy(const described_source& s, const qlib::parameter_source& stored,
+                                                       const qlib::residual_stream& stream) {
+  constexpr std::size_t tokens = 128;
+  qlib::decoder decoder;
+  if (const qlib::errors bad = qlib::decoder::create(s.model, stored, {.gemm = {.kind = qlib::gemm_kind::reproducible}}, decoder); !bad.empty())
+    return bad.front();
+  std::mt19937 random{5};
+  std::vector<std::int32_t> ids(tokens);
+  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % s.model.vocabulary);
+  const std::vector<std::size_t> rows{0, tokens};
+  std::vector<float> hidden(tokens * stream.width);
+  const qlib::matrix_view<float> view{hidden.data(), tokens, stream.width};
+  const auto energy = [&] {
+    double sum = 0;
+    for (const float v : hidden) sum += static_cast<double>(v) * static_cast<double>(v);
+    return sum / tokens;
+  };
+  if (const auto done = decoder.embed(ids, view, rows); !done) return done.error();
+  std::vector<double> before_layer{energy()}, out;
+  qlib::forward_hook none;
+  for (std::size_t l = 0; l < decoder.layers(); ++l) {
+    if (const auto done = decoder.run_layer(l, view, rows, none); !done) return done.error();
+    before_layer.push_back(energy());
+  }
+  for (const qlib::residual_stream::norm& n : stream.norms) {
+    std::size_t l = 0;
+    while (l < s.model.layers.size() && !n.name.starts_with(s.model.layers[l].prefix)) ++l;
+    const bool first = l == s.model.layers.size() || n.name == s.model.layers[l].prefix + s.model.input_norm;
+    out.push_back(first ? before_layer[l] : (before_layer[l] + before_layer[l + 1]) / 2);
+  }
+  return out;
+}
+
+/// Writes a model like `from` whose residual stream has one huge channel in every layer, as those of trained models have: in another basis (norms
+/// folded, a Hadamard rotation), each token's embedding has `factor` times the root mean square of all embeddings' elements more in channel 0.
+///
+/// Nothing after the embedding changes that channel much. Trained models live with theirs: gains of norms give the other channels their size back
+/// (sqrt(1 + c^2) of a stream of length 1 with c more), and what reads the channel has weights for it that are as much smaller as it is larger.
+/// So what is left of the change is that norms divide by nearly the same number for each token.
 inline qlib::errors write_residual_outlier_model(const std::string& from, const std::string& to, float factor) {
   described_source s;
   if (qlib::errors found = s.open(from); !found.empty()) return found;
   const qlib::checkpoint_parameters stored{s.source, s.layout};
   qlib::adopt_names(stored, s.model);
+  if (s.model.tied) return {qlib::error{.where = from, .problem = "its head is its embedding", .remedy = "take a model with a head"}};
   auto stream = qlib::residual_stream_of(s.model, stored);
   if (!stream) return {stream.error()};
+  const auto energy = stream_energy(s, stored, *stream);
+  if (!energy) return {energy.error()};
+  const auto width = static_cast<double>(stream->width);
+  const std::string embedding = stream->embedding + ".weight";
+  std::vector<float> values(static_cast<std::size_t>(s.model.vocabulary) * stream->width);
+  if (const auto read = stored.read(embedding, {values.data(), s.model.vocabulary, stream->width}); !read) return {read.error()};
+  double squares = 0;
+  for (const float v : values) squares += static_cast<double>(v) * static_cast<double>(v);
+  const double more = static_cast<double>(factor) * std::sqrt(squares / static_cast<double>(values.size()));
+
   qlib::planned_rotation plan{*std::move(stream), {}};
-  plan.how.residual = true;
   plan.how.heads = false;
-  plan.how.random_signs = true;
   qlib::model_folds folds;
   if (const auto done = qlib::rotate(plan, stored, folds); !done) return {done.error()};
-  const std::string embedding = plan.stream.embedding + ".weight";
-  return write_folded(s.source, stored, folds, from, to, [&](const std::string& name, std::vector<float>& values, std::size_t width) {
-    if (name != embedding) return;
-    double squares = 0;
-    for (const float v : values) squares += static_cast<double>(v) * static_cast<double>(v);
-    const float more = factor * static_cast<float>(std::sqrt(squares * static_cast<double>(width) / static_cast<double>(values.size())));
-    for (std::size_t at = 0; at < values.size(); at += width) values[at] += more;
+  for (std::size_t n = 0; n < plan.stream.norms.size(); ++n) {
+    const qlib::residual_stream::norm& norm = plan.stream.norms[n];
+    const auto gain = static_cast<float>(std::sqrt(1 + more * more / (*energy)[n]));
+    for (float& g : folds.vectors[norm.name + ".weight"]) g = norm.one_plus ? gain - 1 : gain;
+    qlib::scaling columns{std::vector<float>(plan.stream.width, 1.0f), {}};
+    columns.columns[0] = static_cast<float>(1 / (1 + more / std::sqrt((*energy)[n] / width)));
+    for (const std::string& reader : norm.readers) folds.matrices[reader].push_back(columns);
+  }
+  return write_folded(s.source, stored, folds, from, to, [&](const std::string& name, std::vector<float>& rows, std::size_t columns) {
+    if (name == embedding)
+      for (std::size_t at = 0; at < rows.size(); at += columns) rows[at] += static_cast<float>(more);
   });
 }
 

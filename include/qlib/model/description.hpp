@@ -161,6 +161,9 @@ std::vector<std::string_view> described_model_types();
 /// Whether the head is the embedding where config.json does not say.
 bool tied_by_default(std::string_view model_type);
 
+/// Whether engines have no head for this family and multiply by the embedding, whatever config.json and the tensors say (vLLM's Gemma, Cohere).
+bool always_tied(std::string_view model_type);
+
 /// Reads a config.json. Absent keys have the value that transformers gives them. All problems are returned together, with `where` as
 /// their file: an unknown model_type or rope_type, a missing or senseless number.
 errors read_model_description(std::string_view config_text, const std::string& where, model_description& out);

@@ -221,6 +221,10 @@ QLIB_INLINE bool tied_by_default(std::string_view model_type) {
   return nlohmann::json::parse(f->defaults, nullptr, false).value("tie_word_embeddings", false);
 }
 
+QLIB_INLINE bool always_tied(std::string_view model_type) {
+  return model_type.starts_with("gemma") || model_type.starts_with("vaultgemma") || model_type.starts_with("cohere");
+}
+
 QLIB_INLINE errors read_model_description(std::string_view config_text, const std::string& where, model_description& out) {
   errors found;
   const nlohmann::json whole = nlohmann::json::parse(config_text, nullptr, false);

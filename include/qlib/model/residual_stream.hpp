@@ -33,7 +33,7 @@ struct residual_stream {
 
 /// An error where the basis cannot be changed, with the reason: a norm that subtracts the mean, or stands behind a branch, or something beside the
 /// decoder reads or writes hidden states (vision towers, multi-token prediction). A tied head is a reader of its own: behind a change of basis it is
-/// no longer the embedding.
+/// no longer the embedding. Where engines have no other head (always_tied) it is refused.
 result<residual_stream> residual_stream_of(const model_description& model, const parameter_source& source);
 
 }  // namespace qlib::inline v0

@@ -28,6 +28,8 @@ QLIB_INLINE result<residual_stream> residual_stream_of(const model_description& 
                  .problem = "a rotation of the residual stream cannot be folded: " + std::move(problem),
                  .remedy = "leave the rotation out"};
   };
+  if (model.tied && always_tied(model.model_type))
+    return refuse(model.embedding, "engines take it for the head too, and the final norm's gains can be folded into the head alone");
   if (model.norm == norm_kind::layer) return refuse(model.final_norm, "this norm subtracts the mean, which a rotation does not keep");
   if (model.input_norm.empty() || model.feed_forward_norm.empty())
     if (!model.parallel) return refuse(model.layers.front().prefix, "layers read the stream without a norm whose gains could be folded");
