@@ -46,6 +46,41 @@ TEST_CASE("outliers that ruin static W8A8 cost nothing behind a suppressor, in b
   }
 }
 
+TEST_CASE("behind m3, outliers cost W8A16 a twentieth of what they cost without" * doctest::test_suite("very long")) {
+  temporary_folder folder;
+  const std::string outliers = folder.path("outliers");
+  REQUIRE(write_outlier_model(model, outliers).empty());
+  const auto kl = [&](const std::string& from, const std::string& method) {
+    const std::string out = folder.path(method);
+    const program_result r = run_program(quant(from, out, {"--quant_type", "w8a16", "--anti_method", method}));
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    return kl_of(out, from);
+  };
+  const double with = kl(outliers, "m3");
+  CHECK(with <= 0.0013);
+  CHECK(with <= 0.05 * kl(outliers, "none"));
+}
+
+TEST_CASE("a recipe of a rotation and then smoothing of what it cannot reach is better than either part of it" * doctest::test_suite("very long")) {
+  temporary_folder folder;
+  const std::string outliers = folder.path("outliers");
+  REQUIRE(write_outlier_model(model, outliers).empty());
+  const auto kl = [&](const std::string& name, const std::string& before) {
+    const std::string recipe =
+        folder.write(name + ".yaml", "apiversion: modelslim_v1\nspec:\n  process:\n" + before +
+                                         "    - type: linear_quant\n      qconfig:\n"
+                                         "        act: {scope: per_token, dtype: int8, symmetric: True, method: minmax}\n"
+                                         "        weight: {scope: per_channel, dtype: int8, symmetric: True, method: minmax}\n");
+    const program_result r = run_program(quant(outliers, folder.path(name), {"--config_path", recipe}));
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    return kl_of(folder.path(name), outliers);
+  };
+  const std::string rotation = "    - {type: quarot}\n", smoothing = "    - {type: flex_smooth_quant, enable_subgraph_type: [ov, up-down]}\n";
+  const double both = kl("both", rotation + smoothing);
+  CHECK(both <= 0.1 * kl("rotation", rotation));
+  CHECK(both <= 0.1 * kl("smoothing", smoothing));
+}
+
 TEST_CASE("a rotation lowers the error of W8A8_DYNAMIC on outliers, and needs no data" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::string outliers = folder.path("outliers");

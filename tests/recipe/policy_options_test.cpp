@@ -52,15 +52,15 @@ TEST_CASE("an exponent can be left to the search, and every default is in range"
     CHECK(make_policy<registry::suppressors>({std::string{name}, {}}, "here", "outlier suppressor"));
 }
 
-TEST_CASE("--anti_method takes msModelSlim's letters with its sub-graphs, and suppressors' names with all") {
-  for (const std::string letter : {"m1", "m2", "m3", "m5"}) {
+TEST_CASE("--anti_method takes msModelSlim's letters with its sub-graphs, m3 with those of its newer awq, and suppressors' names with all") {
+  for (const std::string letter : {"m1", "m2", "m5"}) {
     const auto s = find_anti_method(letter);
     REQUIRE(s);
     CHECK(s->norm_linear);
     CHECK_FALSE(s->ov);
     CHECK_FALSE(s->up_down);
   }
-  for (const std::string name : {"m4", "m6", "awq", "smooth_quant", "threshold_smooth", "cbq_mask", "flex_smooth_quant", "flex_awq_ssz",
+  for (const std::string name : {"m3", "m4", "m6", "awq", "smooth_quant", "threshold_smooth", "cbq_mask", "flex_smooth_quant", "flex_awq_ssz",
                                  "outlier_suppression_lite", "iter_smooth"}) {
     const auto s = find_anti_method(name);
     REQUIRE(s);

@@ -30,7 +30,8 @@ struct quant_flags {
 };
 
 /// The outlier suppression of msModelSlim's `anti_method`: m1 smooth_quant, m2 threshold_smooth, m3 awq, m4 iter_smooth, m5 cbq_mask, m6
-/// flex_smooth_quant, with its choice of sub-graphs; or of a suppressor by its registry name, on all sub-graphs. Nothing: unknown.
+/// flex_smooth_quant, with its choice of sub-graphs (of m3 that of `awq` in its newer recipes: all); or of a suppressor by its registry name, on all
+/// sub-graphs. Nothing: unknown.
 std::optional<suppression_stage> find_anti_method(std::string_view name);
 
 /// The quant types that `recipe_from_flags` accepts, and those that exist but are not built yet.

@@ -83,7 +83,7 @@ struct anti_method {
 };
 inline constexpr std::array<anti_method, 9> anti_methods{{{"m1", "smooth_quant", true},
                                                           {"m2", "threshold_smooth", true},
-                                                          {"m3", "awq", true},
+                                                          {"m3", "awq", false},
                                                           {"m4", "iter_smooth", false},
                                                           {"m5", "cbq_mask", true},
                                                           {"m6", "flex_smooth_quant", false},
