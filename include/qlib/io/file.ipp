@@ -39,7 +39,7 @@ QLIB_INLINE error system_error(std::string_view path, std::string_view action, i
       e.remedy = "raise the limit of open files (ulimit -n)";
       break;
     default:
-      e.remedy = "look after the machine";
+      e.remedy = "check the disk and the system log";
   }
   return e;
 }
