@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <qlib/quantize.hpp>
 #include <qlib/suppressor/fold.hpp>
+#include <qlib/suppressor/search_cost.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -140,6 +141,29 @@ TEST_CASE_TEMPLATE_DEFINE("quantize solves, folds and quantizes what is folded, 
   if (!lacking) CHECK(lacking.error().problem.ends_with(" of 8 columns"));
 }
 TEST_CASE_TEMPLATE_APPLY(suppressor_quantize, law::suppressors);
+
+TEST_CASE_TEMPLATE_DEFINE("a suppressor that says that it tries nothing reads no inputs, and one that tries some asks for them", S, suppressor_cost) {
+  const layer l;
+  if (tried_by(S{}) > 0) {
+    CHECK(includes(S::needs, needs::inputs));
+    return;
+  }
+  const matrix_view<const float> weights[] = {l.weights.view()};
+  statistics_view without = l.stats();
+  without.inputs = {};
+  const smoothing_group group{.weights = weights, .weight_spec = int8_per_channel{}, .input_spec = quant_spec{.granularity = tile::per_tensor()}};
+  CHECK(S{}.solve(group, without).scale == solved<S>(l).scale);
+}
+TEST_CASE_TEMPLATE_APPLY(suppressor_cost, law::suppressors);
+
+TEST_CASE("given exponents leave nothing to try") {
+  CHECK(tried_by(flex_smooth{}) == 42);
+  CHECK(tried_by(flex_smooth{{.alpha = 0.5, .beta = 0.5}}) == 0);
+  CHECK(tried_by(smooth_quant{}) == 0);
+  CHECK(tried_by(smooth_quant{{.alpha = std::nullopt}}) == 14);
+  CHECK(tried_by(awq{{.n_grid = 7}}) == 7);
+  CHECK(tried_by(iterative_smooth{}) == 0);
+}
 
 TEST_CASE("no_suppressor is the identity") {
   const layer l;

@@ -1,6 +1,7 @@
+#include "process_memory.hpp"
 #include "quant_options.hpp"
 
-#include <qlib/pipeline/chunk.hpp>
+#include <qlib/pipeline/forecast_memory.hpp>
 #include <qlib/pipeline/forecast_time.hpp>
 
 #include <algorithm>
@@ -104,15 +105,43 @@ errors prepare_forward(const quant_options& o, prepared& p) {
 }
 
 std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
-  const std::uint64_t run = forecast_peak_memory(p.plan, thread_count(o));
-  if (!p.forward) return run;
-  constexpr std::uint64_t program = std::uint64_t{64} << 20;  // libraries that the forward pass loads, and the tokenizer
-  return std::max(run, program + forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples, {}, p.forward->suppression.samples));
+  // Beyond what is there now: code and tables of the kernels, of oneDNN and what it generates.
+  constexpr std::uint64_t kernels = std::uint64_t{4} << 20, products = std::uint64_t{32} << 20, product_rooms = std::uint64_t{4} << 20;
+  const process_memory memory = memory_of_process();
+  std::uint64_t most = kernels + forecast_run_memory(p.plan, thread_count(o), !o.report.empty());
+  if (p.forward) {
+    const calibrate_options how = calibration_of(o, p);
+    most = std::max(kernels + most,
+                    products + product_rooms * thread_count(o) +
+                        forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples, how.suppress, how.suppress_samples));
+  }
+  return std::max(memory.peak, memory.now + most);
 }
 
-double forecast_time(const quant_options& o, const prepared& p) {
-  const double run = forecast_seconds(p.plan, thread_count(o));
-  return p.forward ? run + forecast_calibration_seconds(p.forward->model, p.plan, p.forward->data.samples, p.forward->suppression.samples) : run;
+calibrate_options calibration_of(const quant_options& o, const prepared& p) {
+  calibrate_options how;
+  how.histograms = !o.report.empty();
+  how.range_scores = p.plan.suppressions.empty() || *disabled_layers(o.disable_level) > 0 || how.histograms;
+  if (p.forward) how.suppress_samples = p.forward->suppression.samples;
+  how.suppress.as_peers = p.options.follow != compat::none;
+  return how;
+}
+
+time_forecast forecast_time(const quant_options& o, const prepared& p) {
+  const checkpoint_parameters parameters{p.source, p.layout};
+  forecast_request request{.source = p.source, .parameters = parameters, .plan = p.plan, .threads = thread_count(o)};
+  std::error_code ec;
+  if (!o.save_path.empty())
+    for (std::filesystem::path f = std::filesystem::absolute(o.save_path, ec); request.folder.empty(); f = f.parent_path())
+      if (std::filesystem::is_directory(f, ec) || f == f.parent_path()) request.folder = f.string();
+  request.measure_error = !o.report.empty();
+  if (p.forward) {
+    request.model = &p.forward->model;
+    request.samples = p.forward->data.samples;
+    request.calibrate = calibration_of(o, p);
+    if (*disabled_layers(o.disable_level) > 0 && !p.plan.suppressions.empty()) request.passes = 2;
+  }
+  return qlib::forecast_time(request);
 }
 
 std::optional<std::size_t> disabled_layers(const std::string& level) {

@@ -13,6 +13,10 @@
 #include <map>
 #include <system_error>
 
+#if __has_include(<malloc.h>)
+#include <malloc.h>
+#endif
+
 namespace qlib::program {
 
 void add_common_options(CLI::App& command, common_options& options) {
@@ -85,6 +89,10 @@ static std::vector<std::string> normalized(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace qlib::program;
+#if defined(M_MMAP_THRESHOLD)
+  // Large blocks go back to the system when they are freed: glibc otherwise keeps more and more of them, and peak memory could not be forecast.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
   CLI::App app{"Quantizes Hugging Face checkpoints for vLLM-Ascend, MindIE, vLLM and vLLM-GCU.", "qlib"};
   app.set_version_flag("--version", "qlib " QLIB_VERSION);
   app.require_subcommand(1);

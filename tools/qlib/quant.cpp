@@ -1,3 +1,5 @@
+#include "process_memory.hpp"
+#include "progress_lines.hpp"
 #include "quant_options.hpp"
 
 #include <fmt/core.h>
@@ -10,13 +12,10 @@
 
 #include <chrono>
 #include <csignal>
-#include <fstream>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 namespace qlib::program {
@@ -24,16 +23,6 @@ namespace qlib::program {
 namespace {
 
 using clock = std::chrono::steady_clock;
-
-/// Of this process alone: ru_maxrss also remembers the one that started it.
-std::uint64_t peak_rss_bytes() {
-  std::ifstream status{"/proc/self/status"};
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) * 1024;
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
-}
 
 /// Says what is wrong, with --json as a document too. The exit code.
 int fail(const quant_options& o, const errors& found) {
@@ -63,76 +52,6 @@ void catch_signals() {
   for (const int signal : {SIGINT, SIGTERM})  // a job in the background, which ignores SIGINT, goes on doing so
     if (std::signal(signal, say_how_to_resume) == SIG_IGN) std::signal(signal, SIG_IGN);
 }
-
-/// One line that is redrawn on a terminal, or a plain line a layer elsewhere.
-class progress_line {
- public:
-  progress_line(const quantization_plan& plan, bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {
-    for (const work_item& item : plan.items) ++left_in_layer_[std::string{layer_of(item.name)}];
-    layers_ = left_in_layer_.size();
-  }
-
-  void operator()(const progress& p) {
-    if (quiet_) return;
-    const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
-    const double rate = seconds > 0 ? static_cast<double>(p.input_bytes_done) / seconds : 0;
-    const double eta = rate > 0 && p.input_bytes > p.input_bytes_done ? static_cast<double>(p.input_bytes - p.input_bytes_done) / rate : 0;
-    std::size_t& left = left_in_layer_[std::string{layer_of(p.item)}];
-    const bool layer_done = p.item_finished && --left == 0;
-    layers_done_ += layer_done;
-    if (terminal_) {
-      if (p.items_done < p.items && clock::now() - drawn_ < std::chrono::milliseconds{100}) return;
-      drawn_ = clock::now();
-      std::string text = fmt::format("layer {}/{}  {}/{} tensors  {}/s  ETA {:.0f}s  {}  {}", layers_done_, layers_, p.items_done, p.items,
-                                     size_text(rate), eta, size_text(static_cast<double>(peak_rss_bytes())), p.item);
-      if (text.size() > 78) text.resize(78);
-      fmt::print(stderr, "\r\x1b[K{}", text);
-      if (p.items_done == p.items) fmt::print(stderr, "\r\x1b[K");
-    } else {
-      if (!layer_done) return;
-      fmt::print(stderr, "qlib: {}/{} {} {}/s eta {:.0f}s\n", p.items_done, p.items, layer_of(p.item), size_text(rate), eta);
-    }
-    std::fflush(stderr);
-  }
-
- private:
-  /// "model.layers.3" of "model.layers.3.mlp.up_proj".
-  static std::string_view layer_of(std::string_view name) {
-    for (std::size_t i = 0; i + 1 < name.size(); ++i)
-      if (name[i] == '.' && name[i + 1] >= '0' && name[i + 1] <= '9') {
-        const std::size_t end = name.find('.', i + 1);
-        return name.substr(0, end);
-      }
-    return name;
-  }
-
-  bool quiet_, terminal_;
-  clock::time_point start_ = clock::now(), drawn_{};
-  std::map<std::string, std::size_t> left_in_layer_;
-  std::size_t layers_ = 0, layers_done_ = 0;
-};
-
-/// The same for the calibration pass, a line a layer.
-class calibration_line {
- public:
-  explicit calibration_line(bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {}
-
-  void operator()(const calibration_progress& p) {
-    if (quiet_) return;
-    const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
-    if (p.work_before > 0 && !std::exchange(told_, true))
-      fmt::print(stderr, "qlib: the interrupted calibration goes on at layer {}\n", p.layers_done);
-    const double now = p.work_done - p.work_before, eta = now > 0 ? seconds / now * (1 - p.work_done) : 0;
-    if (terminal_) fmt::print(stderr, "\r\x1b[Kcalibrating layer {}/{}  ETA {:.0f}s", p.layers_done, p.layers, eta);
-    else fmt::print(stderr, "qlib: calibrated layer {}/{} eta {:.0f}s\n", p.layers_done, p.layers, eta);
-    if (terminal_ && p.layers_done == p.layers) fmt::print(stderr, "\r\x1b[K");
-    std::fflush(stderr);
-  }
-
- private:
-  bool quiet_, terminal_, told_ = false;
-  clock::time_point start_ = clock::now();
-};
 
 /// --report FILE.json: no folder and no page.
 bool json_alone(const std::string& report) { return report.ends_with(".json"); }
@@ -189,10 +108,7 @@ int run(const quant_options& o) {
       for (const std::string& w : anti.warnings) log_warning(o.common, w);
     }
     calibration_line line{o.common.quiet};
-    calibrate_options how;
-    how.histograms = !o.report.empty();
-    how.on_progress = [&](const calibration_progress& state) { line(state); };
-    auto ranges = run_calibration(o, p, how);
+    auto ranges = run_calibration(o, p, [&](const calibration_progress& state) { line(state); });
     if (!ranges) {
       if (ranges.error().kind == error_kind::invalid_input) forget_pass(o.save_path);  // it would fail again
       return fail(o, {resumable(ranges.error())});
@@ -224,7 +140,7 @@ int run(const quant_options& o) {
     accuracy_report report = describe_run(p.source, p.plan, *done, options.found, p.forward ? &p.forward->data.report : nullptr);
     if (!o.flags.quant_type.empty()) report.quant_type = o.flags.quant_type;
     report.seconds = seconds;
-    report.peak_rss_bytes = peak_rss_bytes();
+    report.peak_rss_bytes = memory_of_process().peak;
     if (report.calibration) report.calibration->seconds = calibration_seconds;
     if (o.common.json) fmt::print("{}\n", json_of(report));
     if (!o.report.empty()) {
@@ -237,7 +153,7 @@ int run(const quant_options& o) {
     fmt::print("{}: {} layers quantized, {} -> {} ({:.2f}x), {:.2f} s, peak memory {}\n", o.save_path, p.plan.quantized,
                size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)),
                static_cast<double>(p.plan.input_bytes) / static_cast<double>(std::max<std::uint64_t>(1, p.plan.output_bytes)), seconds,
-               size_text(static_cast<double>(peak_rss_bytes())));
+               size_text(static_cast<double>(memory_of_process().peak)));
   return exit_done;
 }
 

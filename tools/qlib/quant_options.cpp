@@ -261,12 +261,10 @@ static result<std::optional<calibration>> interrupted_calibration(const quant_op
   return stored;
 }
 
-result<calibrated> run_calibration(const quant_options& o, prepared& p, const calibrate_options& asked) {
-  calibrate_options how = asked;
+result<calibrated> run_calibration(const quant_options& o, prepared& p, std::function<void(const calibration_progress&)> on_progress) {
+  calibrate_options how = calibration_of(o, p);
+  how.on_progress = std::move(on_progress);
   const std::size_t level = *disabled_layers(o.disable_level);
-  how.range_scores = how.range_scores && (p.plan.suppressions.empty() || level > 0 || how.histograms);
-  how.suppress_samples = p.forward->suppression.samples;
-  how.suppress.as_peers = p.options.follow != compat::none;
   const calibration_data& data = p.forward->data;
   calibrated out;
   out.key = calibration_key(p.plan, data.samples, how, o.reproducible, level);

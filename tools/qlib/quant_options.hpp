@@ -6,6 +6,7 @@
 #include <qlib/model/decoder.hpp>
 #include <qlib/pipeline/ascend/npu_workers.hpp>
 #include <qlib/pipeline/calibrate.hpp>
+#include <qlib/pipeline/forecast_time.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/run.hpp>
 #include <qlib/recipe/flags.hpp>
@@ -71,11 +72,14 @@ errors prepare(const quant_options& options, prepared& out);
 /// Of plans that need calibration and commands that run the model: samples and the decoder that they will run through. (prepare does it.)
 errors prepare_forward(const quant_options& options, prepared& out);
 
-/// Most memory that a run takes, in bytes.
+/// Most memory that a run takes, in bytes, with what this process holds already.
 std::uint64_t forecast_memory(const quant_options& options, const prepared& p);
 
-/// How long it will take, in seconds, by short probes of this machine.
-double forecast_time(const quant_options& options, const prepared& p);
+/// How long it will take, by short probes of this machine.
+time_forecast forecast_time(const quant_options& options, const prepared& p);
+
+/// How calibration runs, without progress and --resume.
+calibrate_options calibration_of(const quant_options& options, const prepared& p);
 
 /// --disable_level: how many layers stay float; nothing if it is not a level.
 std::optional<std::size_t> disabled_layers(const std::string& level);
@@ -89,6 +93,6 @@ struct calibrated {
 
 /// Runs the calibration pass with the samples of `p`, unless --resume finds what it found before, and keeps layers float as --disable_level says: the
 /// plan changes then.
-result<calibrated> run_calibration(const quant_options& options, prepared& p, const calibrate_options& how);
+result<calibrated> run_calibration(const quant_options& options, prepared& p, std::function<void(const calibration_progress&)> on_progress);
 
 }  // namespace qlib::program

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -60,8 +61,15 @@ class decoder {
     out.source_ = &source;
     return out;
   }
+  /// Another model with the same options; `description` and `source` must belong together: nothing is checked.
+  decoder with(model_description description, const parameter_source& source) const {
+    decoder out = with(source);
+    out.model_ = std::move(description);
+    return out;
+  }
   const parameter_source& source() const { return *source_; }
   const gemm& products() const { return products_; }
+  const decoder_options& options() const { return options_; }
 
   /// What the products run on, for the report.
   std::string_view gemm_name() const { return products_.name(); }

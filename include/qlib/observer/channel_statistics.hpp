@@ -51,9 +51,11 @@ class channel_statistics {
         for (std::size_t c = 0; c < channels_; ++c) sum_magnitude_[c] += std::fabs(static_cast<double>(row[c]));
       }
     if (includes(what_, needs::column_deviation)) observe_moments(x);
-    if (includes(what_, needs::inputs))
+    if (includes(what_, needs::inputs)) {
+      kept_.reserve(most_inputs_ * channels_);  // untouched room takes no memory, and a copy while it grows would
       for (std::size_t r = 0; r < x.rows() && kept_.size() < most_inputs_ * channels_; ++r)
         if ((tokens_ + r) % token_step_ == 0) kept_.insert(kept_.end(), x.row(r), x.row(r) + channels_);
+    }
     if (tokens_ == 0 && channels_ > 0) first_kept_ = kept_.size() / channels_;
     tokens_ += x.rows();
   }

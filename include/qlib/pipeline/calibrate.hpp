@@ -65,10 +65,6 @@ std::vector<std::string> layers_by_range_score(const quantization_plan& plan, co
 /// What was found for `from`, in the order of `to`, whose operands are among those of `from`.
 calibration for_plan(const calibration& found, const quantization_plan& from, const quantization_plan& to);
 
-/// Most memory that it takes, in bytes.
-std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
-                                          const suppress_options& suppress = {}, std::span<const std::vector<std::int32_t>> suppress_samples = {});
-
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)

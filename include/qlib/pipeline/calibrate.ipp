@@ -189,47 +189,4 @@ QLIB_INLINE calibration for_plan(const calibration& found, const quantization_pl
   return out;
 }
 
-QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan,
-                                                      std::span<const std::vector<std::int32_t>> samples, const suppress_options& suppress,
-                                                      std::span<const std::vector<std::int32_t>> suppress_samples) {
-  std::size_t tokens = 0, longest = 0;
-  for (const auto& all : {samples, suppress_samples})
-    for (const auto& s : all) {
-      tokens += s.size();
-      longest = std::max(longest, s.size());
-    }
-  const std::uint64_t hidden = std::uint64_t{tokens} * model.description().hidden_size * sizeof(float);
-  std::uint64_t most = 0;
-  for (std::size_t l = 0; l < model.layers(); ++l) {
-    bool observed = false;
-    std::uint64_t widest = 0;  // of the operands, which are copied a sample at a time behind a sub-graph
-    for (const calibrated_operand& o : plan.operands)
-      if (o.name.starts_with(model.description().layers[l].prefix)) {
-        observed |= o.name.ends_with(detail::operand_suffixes[0]);
-        widest = std::max<std::uint64_t>(widest, o.channels);
-      }
-    const std::uint64_t plain = model.peak_bytes(l, tokens, longest, observed ? latent_use::observed : latent_use::expanded);
-    std::uint64_t kept = 0, search = 0, changed = widest * longest * sizeof(float);
-    for (const planned_suppression& p : plan.suppressions) {
-      if (p.layer != l) continue;
-      const auto shape = model.source().shape(p.graph.targets.front() + ".weight");
-      const std::uint64_t columns = shape && shape->size() == 2 ? (*shape)[1] : 0;
-      const std::uint64_t rows = std::min<std::uint64_t>(tokens, suppress.search_tokens);
-      kept += columns * sizeof(float) * (rows + 2 * (samples.size() + suppress_samples.size()) * (1 + p.graph.targets.size()));
-      std::uint64_t weights = 0, outputs = 0;
-      for (const std::string& t : p.graph.targets)
-        if (const auto s = model.source().shape(t + ".weight"); s && s->size() == 2) {
-          weights += (*s)[0] * (*s)[1] * sizeof(float);
-          outputs += (*s)[0] * rows * sizeof(float);
-        }
-      const std::uint64_t held = std::min(weights, suppress.weight_bytes);
-      search =
-          std::max(search, held + 2 * held / std::max<std::size_t>(1, p.graph.targets.size()) + 2 * outputs + 3 * rows * columns * sizeof(float));
-    }
-    // A second run of the layer keeps the hidden states before it apart.
-    most = std::max(most, kept + std::max(search, plain) + (kept > 0 ? hidden + changed : 0));
-  }
-  return most + hidden;
-}
-
 }  // namespace qlib::inline v0

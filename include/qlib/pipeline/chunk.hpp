@@ -43,29 +43,4 @@ inline std::vector<chunk> cut_into_chunks(const quantization_plan& plan) {
   return out;
 }
 
-/// Most memory that a run takes, in bytes: each thread's chunk as it is mapped, loaded, made and packed, and the plan itself.
-/// Mapped pages of other chunks are given back (docs/performance.md compares this with measured runs).
-inline std::uint64_t forecast_peak_memory(const quantization_plan& plan, std::size_t threads) {
-  std::uint64_t largest = 0;
-  for (const chunk& c : cut_into_chunks(plan)) {
-    const work_item& item = plan.items[c.item];
-    const std::uint64_t source = item.raw ? c.rows : std::uint64_t{c.rows} * item.cols * bits_of(item.type) / 8;
-    const bool copied = !item.raw && (item.source.col_stride != 1 || item.source.storage != matrix_storage::plain);
-    // A transposed chunk reads through the whole of its tensor.
-    const std::uint64_t mapped =
-        !item.raw && item.source.col_stride != 1 ? std::uint64_t{item.rows} * item.cols * bits_of(item.type) / 8 * 2 : source;
-    const std::uint64_t made = item.encoding ? std::uint64_t{c.rows} * item.cols * 3 : item.raw ? 0 : source;
-    const std::uint64_t folded = !item.raw && (plan.rotation || !plan.suppressions.empty()) ? std::uint64_t{c.rows} * item.cols * sizeof(float) : 0;
-    // Other observers than min-max keep copies of a tile; only a whole matrix is worth counting.
-    const bool whole = item.encoding && item.encoding->spec.granularity.rows == 0 && item.observer.name != "minmax";
-    const std::uint64_t observed = whole ? std::uint64_t{c.rows} * item.cols * 5 : 0;
-    largest = std::max(largest, mapped + (copied ? source : 0) + folded + made + observed);
-  }
-  std::uint64_t described = std::uint64_t{16} << 20;  // the program, its libraries and the tables of a small model
-  described += plan.slots.size() * 1024;
-  for (const planned_file& f : plan.files) described += f.header.size() * 2;
-  for (const document& d : plan.documents) described += d.text.size() * 4;
-  return described + largest * threads;
-}
-
 }  // namespace qlib::inline v0

@@ -19,8 +19,12 @@ namespace qlib::inline v0 {
 struct progress {
   std::size_t items_done = 0, items = 0;
   std::uint64_t input_bytes_done = 0, input_bytes = 0;
+  std::uint64_t input_bytes_resumed = 0;  ///< of those done: by the run that was interrupted
   std::string_view item;  ///< name of the item that the chunk belongs to
   bool item_finished = false;
+  std::uint64_t chunk_bytes = 0;  ///< of the source
+  bool copied = false;            ///< the chunk is bytes of the source, unchanged
+  bool resumed = false;           ///< the interrupted run made it
 };
 
 struct layer_report {

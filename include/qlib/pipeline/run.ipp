@@ -326,7 +326,11 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
           }
         }
         const std::lock_guard lock{mutex};
-        state.input_bytes_done += item.raw ? c.rows : c.rows * item.cols * bits_of(item.type) / 8;
+        state.chunk_bytes = item.raw ? c.rows : c.rows * item.cols * bits_of(item.type) / 8;
+        state.copied = item.raw;
+        state.resumed = done[task];
+        state.input_bytes_done += state.chunk_bytes;
+        if (state.resumed) state.input_bytes_resumed += state.chunk_bytes;
         state.item = item.name;
         state.item_finished = --left[c.item] == 0;
         if (state.item_finished) ++state.items_done;

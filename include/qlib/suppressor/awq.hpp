@@ -47,12 +47,16 @@ struct awq {
     return std::nullopt;
   }
 
+  std::size_t tried() const { return static_cast<std::size_t>(options_.n_grid); }
+  static smoothing_group searched(smoothing_group group) {
+    group.input_spec.reset();
+    return group;
+  }
+
   transform solve(const smoothing_group& group, const statistics_view& stats) const {
-    smoothing_group by_weights = group;
-    by_weights.input_spec.reset();
     if (group.weights.empty() || stats.column_mean.empty()) return {};
     const std::vector<float> x = group.channels.largest(stats.column_mean), w = group.channels.largest(relative_means(group));
-    transform_search search{by_weights, stats};
+    transform_search search{searched(group), stats};
     const double n = static_cast<double>(options_.n_grid);
     const auto offer = [&](double count, double last, bool duo) {
       for (double i = 0; i < count; ++i) {

@@ -36,6 +36,12 @@ struct flex_awq_ssz {
     return outside_unit("beta", o.beta);
   }
 
+  std::size_t tried() const { return options_.alpha ? 0 : 23; }
+  static smoothing_group searched(smoothing_group group) {
+    if (group.weights.size() > 3) group.weights = group.weights.first(2);
+    return group;
+  }
+
   transform solve(const smoothing_group& group, const statistics_view& stats) const {
     if (stats.column_mean.empty()) return {};
     const std::vector<float> largest = group.channels.largest(stats.column_absmax), mean = group.channels.largest(stats.column_mean);
@@ -46,9 +52,7 @@ struct flex_awq_ssz {
       return {smoothing_scale(mean, w, *options_.alpha, options_.beta.value_or(0), 1e-5), {}};
     }
     const auto scale = [&](const std::vector<float>& x, double alpha) { return transform{smoothing_scale(x, ones, alpha, 0, 1e-5), {}}; };
-    smoothing_group searched = group;
-    if (group.weights.size() > 3) searched.weights = group.weights.first(2);
-    output_error error{searched, stats};
+    output_error error{searched(group), stats};
     double lowest = std::numeric_limits<double>::infinity(), alpha = 0;
     for (int i = 0; i <= 20; ++i)
       if (const double e = error.of(scale(largest, i / 20.0)); e <= lowest) {

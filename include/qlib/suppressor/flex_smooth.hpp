@@ -46,6 +46,12 @@ struct flex_smooth {
     return std::nullopt;
   }
 
+  std::size_t tried() const { return options_.alpha && options_.beta ? 0 : 2 * steps + 2; }
+  smoothing_group searched(smoothing_group group) const {
+    if (!options_.own_specs) group.weight_spec = group.input_spec = quant_spec{};
+    return group;
+  }
+
   transform solve(const smoothing_group& group, const statistics_view& stats) const {
     const bool mean = options_.group_method == "mean";
     std::vector<float> x(stats.column_absmax.begin(), stats.column_absmax.end()), w = group.column_absmax();
@@ -60,9 +66,7 @@ struct flex_smooth {
     };
     if (options_.alpha && options_.beta) return at(*options_.alpha, *options_.beta);
 
-    smoothing_group simulated = group;
-    if (!options_.own_specs) simulated.weight_spec = simulated.input_spec = quant_spec{};
-    output_error error{simulated, stats};
+    output_error error{searched(group), stats};
     const double unchanged = error.of({});
     std::vector<double> errors;
     for (int i = 0; i <= steps; ++i) errors.push_back(error.of(at(exponent(i), 1 - exponent(i))));

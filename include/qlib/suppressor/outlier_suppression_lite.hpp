@@ -18,12 +18,16 @@ struct outlier_suppression_lite {
 
   explicit outlier_suppression_lite(options = {}) {}
 
+  static std::size_t tried() { return migration_strengths.size() + 1; }
+  static smoothing_group searched(smoothing_group group) {
+    group.weight_spec = quant_spec{.rule = scale_rule::compressed_tensors};
+    group.input_spec = quant_spec{.symmetric = false, .granularity = tile::per_tensor(), .rule = scale_rule::compressed_tensors};
+    return group;
+  }
+
   transform solve(const smoothing_group& group, const statistics_view& stats) const {
     const std::vector<float> x = group.channels.largest(stats.column_absmax), w = group.channels.largest(group.column_absmax());
-    smoothing_group simulated = group;
-    simulated.weight_spec = quant_spec{.rule = scale_rule::compressed_tensors};
-    simulated.input_spec = quant_spec{.symmetric = false, .granularity = tile::per_tensor(), .rule = scale_rule::compressed_tensors};
-    return search_alpha(simulated, stats, [&](double alpha) { return transform{smoothing_scale(x, w, alpha, 1 - alpha, 1e-5), {}}; });
+    return search_alpha(searched(group), stats, [&](double alpha) { return transform{smoothing_scale(x, w, alpha, 1 - alpha, 1e-5), {}}; });
   }
 };
 static_assert(OutlierSuppressor<outlier_suppression_lite>);

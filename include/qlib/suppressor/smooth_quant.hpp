@@ -41,6 +41,7 @@ struct smooth_quant {
   }
 
   bool shifts() const { return !options_.symmetric; }
+  std::size_t tried() const { return options_.alpha || options_.log_equalization ? 0 : migration_strengths.size() + 1; }
 
   transform solve(const smoothing_group& group, const statistics_view& stats) const {
     const bool range = options_.statistic == "range" || options_.log_equalization;

@@ -45,6 +45,14 @@ struct threshold_smooth {
   }
 
   bool shifts() const { return !options_.symmetric; }
+  /// At most: none where no channel stands out.
+  std::size_t tried() const { return static_cast<std::size_t>(options_.steps); }
+  static smoothing_group searched(smoothing_group group) {
+    if (!group.weights.empty()) group.weights = group.weights.first(1);
+    group.weight_spec.reset();
+    group.input_spec = quant_spec{.symmetric = false, .granularity = tile::per_tensor()};
+    return group;
+  }
 
   transform solve(const smoothing_group& group, const statistics_view& stats) const {
     if (group.columns() == 0 || stats.column_min.empty()) return {};
@@ -58,16 +66,12 @@ struct threshold_smooth {
       out.scale = smoothing_scale(group.channels.largest(stats.column_absmax), w, 0.5, 0.5, 1e-5);
     } else {
       const std::vector<float> all = smoothing_scale(extreme, w, 0.5, 0.5, 1e-5);
-      smoothing_group first = group;
-      if (!group.weights.empty()) first.weights = group.weights.first(1);
-      first.weight_spec.reset();
-      first.input_spec = quant_spec{.symmetric = false, .granularity = tile::per_tensor()};
       statistics_view seen = stats;
       if (options_.tokens == "first") {
         seen.inputs = stats.inputs.strip(0, stats.first_inputs);
         seen.column_min = seen.column_max = {};  // its own range
       }
-      output_error error{first, seen};
+      output_error error{searched(group), seen};
       double lowest = std::numeric_limits<double>::infinity();
       for (std::int64_t i = 0; i < options_.steps; ++i) {
         const float threshold = deviation + (largest - deviation) * static_cast<float>(i) / static_cast<float>(options_.steps - 1);

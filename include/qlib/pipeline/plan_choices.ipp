@@ -1,0 +1,175 @@
+/// What of a model a recipe quantizes, rotates and rescales. Part of plan.ipp.
+#pragma once
+#include <qlib/linalg/hadamard.hpp>
+#include <qlib/pipeline/planner.ipp>
+#include <qlib/pipeline/rotation_file.hpp>
+#include <qlib/recipe/policy_options.hpp>
+
+#include <algorithm>
+
+namespace qlib::inline v0::detail {
+
+inline void planner::compile_stages() {
+  const auto compile = [&](const std::vector<std::string>& targets, const std::vector<std::string>& ignore, pattern_syntax syntax,
+                           const std::string& where, std::vector<compiled_stage>& out) {
+    auto t = pattern_set::compile(targets, syntax, where), i = pattern_set::compile(ignore, syntax, where);
+    if (!t) found_.push_back(t.error());
+    if (!i) found_.push_back(i.error());
+    if (t && i) out.push_back({*std::move(t), *std::move(i)});
+  };
+  const auto check_policy = [&](const auto& made) {
+    if (!made) found_.push_back(made.error());
+  };
+  for (const stage& s : recipe_.stages) {
+    compile(s.targets, s.ignore, s.syntax, s.where, stages_);
+    check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
+    check_policy(make_policy<registry::observers>(s.input_observer, s.where, "observer"));
+    check_policy(make_policy<registry::rounders>(s.rounder, s.where, "rounder"));
+    if (options_.follow == compat::llmcompressor && s.observer.name == "mse")
+      found_.push_back(
+          {.where = s.where,
+           .subject = "observer mse",
+           .problem = "--compat llmcompressor is not built for it: that tool sums errors in the weight's dtype and stops its search early",
+           .remedy = "leave --compat out: the search is then complete, and its sums are exact"});
+  }
+  for (const attention_stage& s : recipe_.attention) {
+    compile(s.targets, s.ignore, s.syntax, s.where, attention_stages_);
+    check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
+    check_policy(make_policy<registry::observers>(s.value_observer, s.where, "observer"));
+  }
+  used_.resize(stages_.size());
+}
+
+inline void planner::choose_stages() {
+  chosen_.resize(layout_.matrices.size());
+  for (std::size_t i = 0; i < layout_.matrices.size(); ++i) {
+    chosen_[i] = stage_of(layout_.matrices[i], recipe_, stages_, used_, rivals_);
+    if (chosen_[i] && !recipe_.stages[*chosen_[i]].scheme.weights) chosen_[i].reset();
+    if (chosen_[i] && !is_computed(layout_.matrices[i], recipe_.stages[*chosen_[i]].scheme)) {
+      unseen_.push_back(layout_.matrices[i].name);
+      chosen_[i].reset();
+    }
+    if (const matrix_source& w = layout_.matrices[i].weight; chosen_[i] || w.storage != matrix_storage::plain) unpacked_.insert(w.tensor);
+  }
+}
+
+inline bool planner::is_computed(const matrix_module& m, const scheme& s) const {
+  if (!s.input_activations || s.input_activations->dynamic || !model_ || m.kind == module_class::head) return true;
+  const auto& layers = model_->layers;
+  return std::any_of(layers.begin(), layers.end(), [&](const layer_description& l) { return m.name.starts_with(l.prefix); });
+}
+
+inline void planner::choose_attention() {
+  if (attention_stages_.empty()) return;
+  if (!model_) {
+    found_.push_back({.where = recipe_.attention.front().where,
+                      .problem = "model_type \"" + layout_.model_type + "\" is not known, and its attention must be to be quantized",
+                      .remedy = "leave attention out"});
+    return;
+  }
+  const model_description& m = *model_;
+  for (const layer_description& layer : m.layers) {
+    if (layer.delta_net) continue;
+    const std::string module = layer.prefix + m.attention.output.substr(0, m.attention.output.rfind('.'));
+    for (std::size_t i = 0; i < attention_stages_.size(); ++i) {
+      const auto hit = attention_stages_[i].targets.find(module, "Attention");
+      if (!hit || !*hit || attention_stages_[i].ignore.matches(module, "Attention")) continue;
+      attention_module described{module, m.attention.heads, m.attention.kv_heads, m.attention.head_dim, m.attention.value_dim};
+      if (const auto& latent = m.attention.latent) described = {module, m.attention.heads, 1, latent->kv_rank, latent->kv_rank, true};
+      auto encoded = std::visit(
+          [&](const auto& f) { return f.encode_attention(described, recipe_.attention[i], layout_.run_dtype, options_.follow); }, options_.format);
+      if (!encoded) found_.push_back(std::move(encoded).error());
+      else attention_.push_back({std::move(described), i, *std::move(encoded)});
+      break;
+    }
+  }
+  if (attention_.empty() && found_.empty()) plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
+}
+
+inline void planner::choose_rotation() {
+  if (!recipe_.rotation) return;
+  const rotation_stage& how = *recipe_.rotation;
+  if (!model_)
+    return found_.push_back({.where = how.where,
+                             .problem = "model_type \"" + layout_.model_type + "\" is not known, and a rotation must know what reads what",
+                             .remedy = "leave it out"});
+  auto stream = residual_stream_of(*model_, *parameters_);
+  if (!stream) return found_.push_back(std::move(stream).error());
+  const std::size_t block = how.block_size ? how.block_size : stream->width;
+  if (how.residual && (stream->width % block != 0 || !has_hadamard(block)))
+    return found_.push_back(
+        {.where = how.where,
+         .problem = "no Hadamard matrix is known for " + std::to_string(block) + " of the hidden size " + std::to_string(stream->width),
+         .remedy = "give a block_size that is a power of two and divides it"});
+  if (how.residual) {
+    folded_.matrices.insert(stream->embedding);
+    for (const residual_stream::norm& n : stream->norms) {
+      folded_.vectors.insert(n.name + ".weight");
+      folded_.matrices.insert(n.readers.begin(), n.readers.end());
+    }
+  }
+  const auto outputs = [&](const std::string& module) {
+    folded_.matrices.insert(module);
+    whole_rows_.insert(module);
+    if (parameters_->contains(module + ".bias")) folded_.vectors.insert(module + ".bias");
+  };
+  if (how.residual)
+    for (const std::string& writer : stream->writers) outputs(writer);
+  if (how.heads)
+    for (const residual_stream::values& v : stream->heads) {
+      outputs(v.graph.source);
+      folded_.matrices.insert(v.graph.targets.begin(), v.graph.targets.end());
+    }
+  if (const auto name = std::visit([](const auto& f) { return f.rotation_file; }, options_.format); how.residual && how.stored && !name.empty()) {
+    auto file = plan_rotation_file(std::string{name}, stream->width);
+    if (!file) return found_.push_back(std::move(file).error());
+    about_.rotation_file = name;
+    plan_.rotation_file = *std::move(file);
+  }
+  if (how.residual && model_->tied) untie();
+  plan_.rotation = planned_rotation{*std::move(stream), how};
+  unpack_folded();
+}
+
+inline void planner::untie() {
+  about_.untied = true;
+  const auto named = [&](const std::string& name) {
+    const auto at = std::find_if(layout_.matrices.begin(), layout_.matrices.end(), [&](const matrix_module& m) { return m.name == name; });
+    return at == layout_.matrices.end() ? nullptr : &*at;
+  };
+  const matrix_module *stored = named(model_->head), *embedding = named(model_->embedding);
+  if (!stored || !embedding) return;
+  untied_head_ = *stored;
+  untied_head_->weight = embedding->weight;
+  untied_head_->type = embedding->type;
+}
+
+inline void planner::unpack_folded() {
+  for (const matrix_module& m : layout_.matrices)
+    if (folded_.matrices.contains(m.name)) unpacked_.insert(m.weight.tensor);
+}
+
+inline void planner::choose_suppressions() {
+  if (recipe_.suppression.empty()) return;
+  if (!model_) {
+    found_.push_back({.where = recipe_.suppression.front().where,
+                      .problem = "model_type \"" + layout_.model_type + "\" is not known, and outlier suppression must know what reads what",
+                      .remedy = "leave it out"});
+    return;
+  }
+  std::set<std::string_view> quantized;
+  for (std::size_t i = 0; i < layout_.matrices.size(); ++i)
+    if (chosen_[i]) quantized.insert(layout_.matrices[i].name);
+  errors bad = plan_suppressions(
+      recipe_, *model_, *parameters_, [&](const std::string& module) { return quantized.contains(module); }, plan_, folded_);
+  found_.insert(found_.end(), bad.begin(), bad.end());
+  for (const auto& [name, length] : folded_.made)
+    if (name.ends_with("norm.bias") && !std::visit([](const auto& f) { return f.stores_norm_bias; }, options_.format))
+      return found_.push_back({.where = plan_.suppressions.front().where,
+                               .subject = name,
+                               .problem = "a shift needs norms with a bias, which " + plan_.format + " does not have",
+                               .remedy = "set symmetric: true"});
+  unpack_folded();
+}
+
+}  // namespace qlib::inline v0::detail
