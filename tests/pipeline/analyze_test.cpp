@@ -333,7 +333,7 @@ TEST_CASE("threads, chunks and the number of samples at once change nothing") {
   }
 }
 
-TEST_CASE("what is kept float is what was asked for, and its KL is measured") {
+TEST_CASE("what is kept float is what was asked for, and its KL is measured" * doctest::test_suite("long")) {
   const samples s = stored_ids(tiny + "/calib_ids.safetensors", 2, 64);
   const planned_model m{tiny, flags_recipe("w4a16", 32), compressed_tensors_format{}, {}};
   analyze_options o;

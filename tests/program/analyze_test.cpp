@@ -128,7 +128,7 @@ TEST_CASE("a type that needs no calibration is analyzed too, but not without sam
                 {{"needs samples to run the model with", "--calib_file"}});
 }
 
-TEST_CASE("progress and forecast go to stderr") {
+TEST_CASE("progress and forecast go to stderr" * doctest::test_suite("long")) {
   std::vector<std::string> words = analyze(model, {"--quant_type", "w8a8_dynamic", "--json"});
   words.erase(words.begin() + 1);  // --quiet
   const program_result r = run_program(words);

@@ -72,7 +72,7 @@ errors prepare_forward(const quant_options& o, prepared& p) {
                      .problem = "is for outlier suppression, and this recipe has none that asks for samples",
                      .remedy = "give --anti_method m1 ... m6, or leave it out"});
   if (p.plan.operands.empty() && p.plan.suppressions.empty() && !o.runs_model) {
-    if (!o.calib_file.empty() || !o.calib_ids.empty()) p.plan.warnings.push_back("this recipe needs no calibration data: they are not read");
+    if (!o.calib_file.empty() || !o.calib_ids.empty()) p.plan.warnings.emplace_back("this recipe needs no calibration data: they are not read");
     if (*level > 0)
       found.push_back({.where = "--disable_level " + o.disable_level,
                        .problem = "ranks layers by the range of their inputs, and this recipe observes none",

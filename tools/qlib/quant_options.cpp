@@ -183,8 +183,7 @@ errors prepare(const quant_options& o, prepared& out) {
   else if (o.compat != "none")
     found.push_back({.where = "--compat", .subject = o.compat, .problem = "is not known", .remedy = "use none, llmcompressor or msmodelslim"});
   if (o.part_file_size > 0) options.part_bytes = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(o.part_file_size * 1073741824.0));
-  else if (o.part_file_size == 0) options.part_bytes = 0;
-  else if (out.recipe.save.single_file) options.part_bytes = 0;
+  else if (o.part_file_size == 0 || out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
   if (o.device.starts_with("npu")) {
     const bool quiet = o.common.quiet;
@@ -216,7 +215,7 @@ errors prepare(const quant_options& o, prepared& out) {
                          make_experts_dynamic(out.recipe);
     if (understood && found.empty()) append(make_plan(out.source, out.layout, out.recipe, options, out.plan));
     if (experts)
-      out.plan.warnings.push_back(
+      out.plan.warnings.emplace_back(
           "routed experts become W8A8_DYNAMIC, the int8 type that vLLM-Ascend loads for them; --targets Linear makes them static too");
     if (understood && found.empty()) append(prepare_forward(o, out));
     if (understood && found.empty() && !out.forward && o.max_memory != 0 && forecast_memory(o, out) > o.max_memory)

@@ -79,7 +79,7 @@ inline std::string identity_of(std::span<const std::vector<std::int32_t>> sample
   return std::to_string(samples.size()) + " samples, " + std::to_string(tokens) + " tokens, " + hex_text(sum.value());
 }
 
-inline std::string joined(const std::vector<std::string>& all) {
+inline std::string comma_joined(const std::vector<std::string>& all) {
   std::string text;
   for (const std::string& one : all) text += (text.empty() ? "" : ",") + one;
   return text;
@@ -115,8 +115,8 @@ class setting_list {
   }
   void add_patterns(const std::string& name, pattern_syntax syntax, const std::vector<std::string>& targets, const std::vector<std::string>& ignore) {
     if (syntax == pattern_syntax::glob) add(name + "patterns", "globs");
-    add(name + "targets", joined(targets));
-    add(name + "ignore", joined(ignore));
+    add(name + "targets", comma_joined(targets));
+    add(name + "ignore", comma_joined(ignore));
   }
 
   run_settings all;
@@ -134,8 +134,8 @@ inline void add_recipe(const recipe& r, setting_list& to) {
     const suppression_stage& s = r.suppression[i];
     const std::string name = "outlier suppression " + std::to_string(i + 1) + " ";
     to.add(name + "method", s.suppressor);
-    to.add(name + "sub-graphs", joined({s.norm_linear ? "norm-linear" : "", s.ov ? "ov" : "", s.up_down ? "up-down" : "",
-                                        s.query_key ? "query-key" : "", s.experts ? "experts" : ""}));
+    to.add(name + "sub-graphs", comma_joined({s.norm_linear ? "norm-linear" : "", s.ov ? "ov" : "", s.up_down ? "up-down" : "",
+                                              s.query_key ? "query-key" : "", s.experts ? "experts" : ""}));
     to.add_patterns(name, s.syntax, s.targets, s.ignore);
   }
   for (std::size_t i = 0; i < r.stages.size(); ++i) {
@@ -166,12 +166,12 @@ inline void add_recipe(const recipe& r, setting_list& to) {
 }
 
 /// At most so many characters, its middle left out.
-inline std::string shortened(const std::string& text) {
+inline std::string without_middle(const std::string& text) {
   constexpr std::size_t most = 60;
   return text.size() <= most ? text : text.substr(0, most / 2) + "..." + text.substr(text.size() - most / 2);
 }
 
-inline std::string text_of(const run_settings& settings) {
+inline std::string settings_text(const run_settings& settings) {
   auto all = nlohmann::ordered_json::array();  // pairs: an object of thousands of keys would be slow
   for (const run_setting& s : settings) all.push_back({s.name, s.value});
   const nlohmann::ordered_json document{{"qlib_run", 1}, {"settings", std::move(all)}};
@@ -217,7 +217,7 @@ QLIB_INLINE run_settings settings_of(const checkpoint& source, const recipe& r, 
   if (!inputs.suppress_samples.empty()) out.add("data of outlier suppression", detail::identity_of(inputs.suppress_samples));
   out.add_size("disable_level", inputs.float_layers);
   out.add("plan", detail::hex_text(detail::digest_of(plan, plan.follow)));
-  return detail::settings_in(detail::text_of(out.all)).value_or(run_settings{});  // as a file has them: names that are no UTF-8 are mended
+  return detail::settings_in(detail::settings_text(out.all)).value_or(run_settings{});  // as a file has them: names that are no UTF-8 are mended
 }
 
 QLIB_INLINE std::vector<std::string> changed_settings(const run_settings& then, const run_settings& now) {
@@ -230,8 +230,8 @@ QLIB_INLINE std::vector<std::string> changed_settings(const run_settings& then, 
     if (b != before.end() && a != after.end() && b->second == a->second) return;
     if (name == detail::source_files_setting && (b == before.end() || a == after.end())) return;
     if (name == "plan" && !changed.empty()) return;  // what follows from the others
-    changed.push_back(name + (b == before.end() ? " was not given" : " was " + detail::shortened(b->second)) +
-                      (a == after.end() ? ", is not given" : ", is " + detail::shortened(a->second)));
+    changed.push_back(name + (b == before.end() ? " was not given" : " was " + detail::without_middle(b->second)) +
+                      (a == after.end() ? ", is not given" : ", is " + detail::without_middle(a->second)));
   };
   for (const run_setting& s : now)
     if (s.name != "plan") compare(s.name);
@@ -244,7 +244,7 @@ QLIB_INLINE std::vector<std::string> changed_settings(const run_settings& then, 
 QLIB_INLINE std::string settings_file_of(const std::string& folder) { return folder + "/.qlib-run.json"; }
 
 QLIB_INLINE status store_settings(const run_settings& settings, const std::string& folder) {
-  const std::string text = detail::text_of(settings), path = settings_file_of(folder), unfinished = path + ".tmp";
+  const std::string text = detail::settings_text(settings), path = settings_file_of(folder), unfinished = path + ".tmp";
   auto file = output_file::create(unfinished, text.size());
   if (!file) return std::move(file).error();
   if (status s = file->write_at(0, std::as_bytes(std::span{text})); !s) return s;

@@ -138,7 +138,8 @@ class output_error {
         low += one.min;
         high += one.max;
       }
-      const double n = static_cast<double>(samples.rows() / 2);
+      const std::size_t pairs = samples.rows() / 2;
+      const double n = static_cast<double>(pairs);
       return {static_cast<float>(low / n), static_cast<float>(high / n)};
     }
     if (!stats_.column_min.empty()) return of(stats_.column_min.data(), stats_.column_max.data());

@@ -52,6 +52,7 @@ template <class Of>
 transform search_alpha(const smoothing_group& group, const statistics_view& stats, const Of& of) {
   output_error error{group, stats};
   std::vector<double> errors;
+  errors.reserve(migration_strengths.size());
   for (const double alpha : migration_strengths) errors.push_back(error.of(of(alpha)));
   const std::size_t best = first_near_lowest(errors, error.of({}));
   return best == errors.size() ? transform{} : of(migration_strengths[best]);
