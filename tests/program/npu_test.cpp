@@ -74,7 +74,7 @@ void check_close(const std::string& ours, const std::string& theirs) {
 
 }  // namespace
 
-TEST_CASE("NPUs write what the CPU writes up to one code, and the same bytes for 1, 2 and 4 devices of one kind") {
+TEST_CASE("NPUs write what the CPU writes up to one code, and the same bytes for 1, 2 and 4 devices of one kind" * doctest::test_suite("long")) {
   temporary_folder folder;
   for (const std::string type : {"w8a8_dynamic", "w8a8"}) {
     const std::string cpu = folder.path(type + "_cpu");

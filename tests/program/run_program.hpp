@@ -111,8 +111,8 @@ inline std::map<std::string, std::string> tree_of(const std::string& folder) {
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator{folder}) {
     std::string& content = tree[fs::relative(entry.path(), folder).string()];
     if (!entry.is_regular_file()) continue;
-    std::ifstream in{entry.path(), std::ios::binary};
-    content.assign(std::istreambuf_iterator<char>{in}, {});
+    content.resize(entry.file_size());  // at once: iterators of streams take seconds under sanitizers
+    std::ifstream{entry.path(), std::ios::binary}.read(content.data(), static_cast<std::streamsize>(content.size()));
   }
   return tree;
 }
@@ -133,7 +133,9 @@ inline std::string difference(const std::map<std::string, std::string>& a, const
 inline std::string bytes_of(const std::string& path) {
   std::ifstream in{path, std::ios::binary};
   REQUIRE_MESSAGE(in.good(), path);
-  return {std::istreambuf_iterator<char>{in}, {}};
+  std::string content(std::filesystem::file_size(path), '\0');
+  in.read(content.data(), static_cast<std::streamsize>(content.size()));
+  return content;
 }
 
 /// Of an ascend_v1 checkpoint in one part.

@@ -162,7 +162,7 @@ TEST_CASE("nothing appears at save_path before the run is complete") {
   CHECK(std::filesystem::exists(out + ".qlib-partial"));
 }
 
-TEST_CASE("an interrupted run is not started over by mistake, and --overwrite starts it over") {
+TEST_CASE("an interrupted run is not started over by mistake, and --overwrite starts it over" * doctest::test_suite("long")) {
   temporary_folder folder;
   const std::string model = write_model(folder, "model", large_model()), out = folder.path("out");
   check_done(run_program(quant(model, out, {"--resume"})));  // nothing to resume: it starts
