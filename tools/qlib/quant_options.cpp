@@ -262,7 +262,6 @@ static result<std::optional<calibration>> interrupted_calibration(const quant_op
 
 result<calibrated> run_calibration(const quant_options& o, prepared& p, std::function<void(const calibration_progress&)> on_progress) {
   calibrate_options how = calibration_of(o, p);
-  how.on_progress = std::move(on_progress);
   const std::size_t level = *disabled_layers(o.disable_level);
   const calibration_data& data = p.forward->data;
   calibrated out;
@@ -281,10 +280,10 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, std::fun
   std::error_code ec;
   const bool left =
       o.resume && (std::filesystem::exists(stored_calibration_of(o.save_path), ec) || std::filesystem::exists(kept_pass_of(o.save_path), ec));
-  how.on_progress = [&asked, &o, untold = left](const calibration_progress& state) mutable {
+  how.on_progress = [&o, untold = left, shown = std::move(on_progress)](const calibration_progress& state) mutable {
     if (std::exchange(untold, false) && state.work_before == 0 && !o.common.quiet)
       fmt::print(stderr, "qlib: what calibration had found is damaged, or of a run with another --report: it starts again\n");
-    if (asked.on_progress) asked.on_progress(state);
+    if (shown) shown(state);
   };
   how.keep = keep_pass{.path = kept_pass_of(o.save_path), .key = out.key, .resume = o.resume};
   auto found = calibrate(p.forward->model, p.plan, data.samples, how);

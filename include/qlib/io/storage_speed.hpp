@@ -27,7 +27,7 @@ struct write_speed {
   std::uint64_t cached_bytes = 0;           ///< what the page cache takes
 };
 
-/// What writing `bytes` bytes below `folder` costs: 16 MiB at most go to a file without a name in it, which no kill can leave behind. Where there
+/// What writing `bytes` bytes below `folder` costs: 64 MiB at most go to a file without a name in it, which no kill can leave behind. Where there
 /// is no such folder, or it cannot hold such files, to memory instead, and the disk is not asked.
 write_speed probe_writes(const std::string& folder, std::uint64_t bytes);
 

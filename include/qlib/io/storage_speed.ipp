@@ -120,7 +120,7 @@ QLIB_INLINE read_speed probe_reads(std::span<const std::span<const std::byte>> m
 QLIB_INLINE write_speed probe_writes(const std::string& folder, std::uint64_t bytes) {
   write_speed out;
   out.cached_bytes = detail::page_cache_room();
-  const std::size_t size = static_cast<std::size_t>(std::clamp<std::uint64_t>(bytes, 1, 2 * detail::probed_bytes));
+  const std::size_t size = static_cast<std::size_t>(std::clamp<std::uint64_t>(bytes, 1, 8 * detail::probed_bytes));
   const buffer from{std::min<std::size_t>(size, std::size_t{2} << 20)};
   if (!from.data()) return out;
   std::memset(from.data(), 1, from.size());

@@ -45,10 +45,10 @@ class search_forecast {
 
  private:
   struct group_kind {
-    policy_choice suppressor;
+    policy_choice suppressor = {};
     std::size_t cols = 0, all_rows = 0, linears = 0;
-    std::vector<std::size_t> rows;  ///< of the linears that the search sees
-    std::optional<quant_spec> weight, input;
+    std::vector<std::size_t> rows = {};  ///< of the linears that the search sees
+    std::optional<quant_spec> weight = {}, input = {};
     friend bool operator==(const group_kind&, const group_kind&) = default;
   };
 

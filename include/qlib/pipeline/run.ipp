@@ -9,8 +9,8 @@
 #include <qlib/pipeline/fingerprint.ipp>
 #include <qlib/pipeline/rotation_file.hpp>
 #include <qlib/pipeline/run.hpp>
+#include <qlib/pipeline/run_target.ipp>
 #include <qlib/pipeline/stored_calibration.hpp>
-#include <qlib/pipeline/work_folder.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -22,41 +22,11 @@
 #include <mutex>
 #include <set>
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 namespace qlib::inline v0 {
 
 namespace detail {
 
 inline constexpr std::uint64_t least_start = 256 << 10;  // bytes
-inline constexpr const char* journal_name = "/.qlib-journal";
-inline constexpr const char* boot_name = "/.qlib-boot";
-inline constexpr const char *calibration_name = "/.qlib-calibration", *pass_name = "/.qlib-pass", *second_pass_name = "/.qlib-pass-2";
-
-/// Whether the run of this plan was killed after its commit: all files are there with their headers.
-inline bool is_complete(const quantization_plan& plan, const std::string& folder) {
-  std::error_code ec;
-  const auto is_there = [&](const planned_file& f) {
-    if (std::filesystem::file_size(folder + "/" + f.name, ec) != f.bytes || ec) return false;
-    auto file = mmap_file::open(folder + "/" + f.name);
-    return file && std::memcmp(file->bytes().data(), f.header.data(), f.header.size()) == 0;
-  };
-  if (!std::all_of(plan.files.begin(), plan.files.end(), is_there)) return false;
-  if (plan.rotation_file && !is_there(*plan.rotation_file)) return false;
-  for (const document& d : plan.documents) {
-    const auto text = read_text_file(folder + "/" + d.name);
-    if (!text || *text != d.text) return false;
-  }
-  return true;
-}
-
-/// Whether `inner` is `outer` or lies below it, links resolved.
-inline bool lies_in(const std::filesystem::path& inner, const std::filesystem::path& outer) {
-  std::error_code ec;
-  const auto in = std::filesystem::weakly_canonical(inner, ec), out = std::filesystem::weakly_canonical(outer, ec);
-  return std::mismatch(out.begin(), out.end(), in.begin(), in.end()).first == out.end();
-}
 
 /// Another value after every start of the machine; empty where there is none.
 inline std::string boot_of_machine() {
@@ -86,43 +56,6 @@ inline std::string folder_of(const std::string& path) {
   return at.parent_path().string();
 }
 
-/// A folder on another file system than the one it stands in: nothing can be renamed to it.
-inline bool is_mount_point(const std::filesystem::path& folder) {
-  struct stat own {
-  }, parent{};
-  return ::stat(folder.c_str(), &own) == 0 && ::stat((folder / "..").c_str(), &parent) == 0 && own.st_dev != parent.st_dev;
-}
-
-/// An error that names the settings of the interrupted or complete run in `folder` which are not those of `options`.
-inline std::optional<error> other_settings(const run_options& options, const std::string& folder, bool complete) {
-  if (!options.settings) return std::nullopt;
-  const auto then = load_settings(folder);
-  if (!then) return std::nullopt;
-  const std::vector<std::string> changed = changed_settings(*then, complete ? settings_of_result(*options.settings) : *options.settings);
-  if (changed.empty()) return std::nullopt;
-  constexpr std::size_t most = 3;
-  std::string text;
-  for (std::size_t i = 0; i < changed.size() && i < most; ++i) text += (i == 0 ? "" : "; ") + changed[i];
-  if (changed.size() > most) text += "; and " + std::to_string(changed.size() - most) + " more";
-  return error{
-      .where = folder,
-      .problem = (complete ? "is complete, but inputs or flags changed since: " : "the inputs or flags changed since the run began: ") + text,
-      .remedy = complete ? "choose another --save_path, or replace it with --overwrite"
-                         : "repeat the first command with --resume, or start again with --overwrite"};
-}
-
-/// Weights, a rotation, documents and what is copied.
-inline std::uint64_t needed_bytes(const quantization_plan& plan, const run_options& options) {
-  std::uint64_t bytes = plan.output_bytes + (plan.rotation_file ? plan.rotation_file->bytes : 0);
-  for (const document& d : plan.documents) bytes += d.text.size();
-  std::error_code ec;
-  for (const std::string& name : options.copied_files) {
-    const std::uintmax_t size = std::filesystem::file_size(options.model_path + "/" + name, ec);
-    if (!ec) bytes += size;
-  }
-  return bytes;
-}
-
 /// `threads` workers that share the kernels of a CPU device.
 inline worker_factory workers_on(const std::string& device, std::size_t threads) {
   return
@@ -137,99 +70,6 @@ inline worker_factory workers_on(const std::string& device, std::size_t threads)
 }
 
 }  // namespace detail
-
-QLIB_INLINE std::string work_folder_of(const std::string& save_path) {
-  std::string path = save_path;
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path + ".qlib-partial";
-}
-
-QLIB_INLINE std::string stored_calibration_of(const std::string& save_path) { return work_folder_of(save_path) + detail::calibration_name; }
-
-QLIB_INLINE std::string kept_pass_of(const std::string& save_path, bool second) {
-  return work_folder_of(save_path) + (second ? detail::second_pass_name : detail::pass_name);
-}
-
-QLIB_INLINE void forget_pass(const std::string& save_path) {
-  std::error_code ec;
-  const std::string work = work_folder_of(save_path), settings = settings_file_of(work);
-  for (const char* name : {detail::pass_name, detail::second_pass_name})
-    for (const char* end : {"", ".tmp"}) std::filesystem::remove(work + name + end, ec);
-  for (const auto& entry : std::filesystem::directory_iterator{work, ec})
-    if (entry.path() != settings) return;
-  std::filesystem::remove(settings, ec);
-  std::filesystem::remove(work, ec);
-}
-
-QLIB_INLINE result<held_folder> begin_run(const run_options& options) {
-  namespace fs = std::filesystem;
-  const std::string work = work_folder_of(options.save_path);
-  std::error_code ec;
-  auto held = held_folder::take(work);
-  if (!held) return held;
-  if (options.resume) {
-    if (auto other = detail::other_settings(options, work, false)) return *std::move(other);
-  } else {  // what is in it, but not the folder that is held
-    for (const fs::directory_entry& old : fs::directory_iterator{work, ec}) fs::remove_all(old.path(), ec);
-  }
-  if (options.settings)
-    if (status s = store_settings(*options.settings, work); !s) return std::move(s).error();
-  return held;
-}
-
-QLIB_INLINE bool nothing_left(const quantization_plan& plan, const run_options& options) {
-  std::error_code ec;
-  return options.resume && !std::filesystem::exists(work_folder_of(options.save_path) + detail::journal_name, ec) &&
-         detail::is_complete(plan, options.save_path) && !detail::other_settings(options, options.save_path, true);
-}
-
-QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options& options) {
-  namespace fs = std::filesystem;
-  errors found;
-  std::error_code ec;
-  fs::path target{options.save_path};
-  if (!target.has_filename() && target.has_relative_path()) target = target.parent_path();  // "out/"
-  const fs::file_status status_of_target = fs::status(target, ec);
-  const std::string work = work_folder_of(options.save_path);
-  if (options.save_path.empty()) return {{.where = "--save_path", .problem = "is empty", .remedy = "name the folder of the result"}};
-  if (fs::is_symlink(fs::symlink_status(target, ec)))  // the result appears by a rename, which would replace the link or fail
-    found.push_back({.where = options.save_path, .problem = "is a symbolic link", .remedy = "name the folder itself"});
-  else if (fs::exists(status_of_target) && fs::equivalent(target, fs::current_path(ec), ec))
-    found.push_back({.where = options.save_path, .problem = "is the current directory, which cannot be replaced", .remedy = "name a folder in it"});
-  else if (fs::is_directory(status_of_target) && detail::is_mount_point(target))
-    found.push_back({.where = options.save_path, .problem = "is a mount point, which cannot be replaced", .remedy = "name a folder in it"});
-  if (!options.model_path.empty() && detail::lies_in(options.model_path, target))
-    found.push_back(
-        {.where = options.save_path, .problem = "is or holds the model that is quantized", .remedy = "choose another --save_path: it is replaced"});
-  else if (!options.model_path.empty() && detail::lies_in(target, options.model_path))
-    found.push_back({.where = options.save_path,
-                     .problem = "lies in the folder of the model that is quantized",
-                     .remedy = "choose another --save_path: who copies or reads the model would take the result for a part of it"});
-  if (fs::exists(status_of_target)) {
-    if (!fs::is_directory(status_of_target))
-      found.push_back({.where = options.save_path, .problem = "exists and is not a directory", .remedy = "choose another --save_path"});
-    else if (auto other = !options.resume || fs::exists(work, ec) ? std::nullopt : detail::other_settings(options, options.save_path, true))
-      found.push_back(*std::move(other));
-    else if (!fs::is_empty(target, ec) && !options.overwrite && !(options.resume && detail::is_complete(plan, options.save_path)))
-      found.push_back(
-          {.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
-  }
-  if (options.resume)
-    if (auto other = detail::other_settings(options, work, false)) found.push_back(*std::move(other));
-  if (!options.resume && fs::exists(work, ec) && !options.overwrite)
-    found.push_back({.where = work, .problem = "an interrupted run is here", .remedy = "continue it with --resume, or discard it with --overwrite"});
-  fs::path parent = fs::absolute(target, ec).parent_path();
-  while (!fs::exists(parent, ec) && parent.has_parent_path() && parent != parent.parent_path()) parent = parent.parent_path();
-  const bool writable = ::access(parent.c_str(), W_OK) == 0;
-  if (!fs::is_directory(parent, ec))
-    found.push_back({.where = parent.string(), .problem = "is not a directory", .remedy = "choose another --save_path"});
-  else if (!writable)
-    found.push_back({.where = parent.string(), .problem = "is not writable", .remedy = "choose another --save_path or change its permissions"});
-  else if (status space = require_free_space(parent.string(), options.resume && fs::exists(work, ec) ? 0 : detail::needed_bytes(plan, options));
-           !space)
-    found.push_back(space.error());
-  return found;
-}
 
 QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantization_plan& plan, const run_options& options) {
   namespace fs = std::filesystem;

@@ -129,6 +129,7 @@ inline void add_recipe(const recipe& r, setting_list& to) {
     to.add_size("rotation block_size", r.rotation->block_size);
     to.add("rotation seed", std::to_string(r.rotation->seed));
     to.add_flag("rotation random_signs", r.rotation->random_signs);
+    if (r.rotation->stored) to.add_flag("rotation export_extra_info", true);
   }
   for (std::size_t i = 0; i < r.suppression.size(); ++i) {
     const suppression_stage& s = r.suppression[i];
