@@ -180,26 +180,82 @@ TEST_CASE("Ascend objects: any thread may use and free what another opened, one 
   CHECK(good);
 }
 
-TEST_CASE("Ascend objects: a thread that had another library's device selected has it again afterwards") {
+namespace {
+
+/// Another library of the process, with a context of its own that is selected on this thread.
+struct other_library {
+  const functions& api;
+  void* context = nullptr;
+
+  explicit other_library(const library& lib) : api{lib.api()} { REQUIRE(api.aclrtCreateContext(&context, 0) == 0); }
+  ~other_library() { CHECK(api.aclrtDestroyContext(context) == 0); }
+
+  bool is_selected() const {
+    void* now = nullptr;
+    return api.aclrtGetCurrentContext(&now) == 0 && now == context;
+  }
+  bool works() const {
+    void* memory = nullptr;
+    return api.aclrtMalloc(&memory, 64, malloc_huge_first) == 0 && api.aclrtFree(memory) == 0;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("Ascend objects: a thread that had another library's device selected keeps it, from the first lane that opens to the last that goes") {
   fake f{{{"DEVICES", "2"}}};
   const auto lib = f.load();
-  void *theirs = nullptr, *now = nullptr;
-  REQUIRE(lib->api().aclrtCreateContext(&theirs, 0) == 0);
-  REQUIRE(lib->api().aclrtSetCurrentContext(theirs) == 0);
   {
-    const auto lanes = open_lanes(lib, {1}, 2);
-    REQUIRE(lanes);
-    REQUIRE(lib->api().aclrtSetCurrentContext(theirs) == 0);
-    std::vector<float> x(64, 1.0f);
-    for (const ascend_backend& lane : *lanes) {
-      std::vector<float> top(8);
-      lane.column_absmax(matrix_view<const float>{x.data(), 8, 8}, std::span{top});
-      CHECK(top.front() == 1.0f);
-      CHECK(lib->api().aclrtGetCurrentContext(&now) == 0);
-      CHECK(now == theirs);
+    const other_library theirs{*lib};
+    {
+      const auto lanes = open_lanes(lib, {1}, 2);
+      REQUIRE(lanes);
+      CHECK(theirs.is_selected());
+      std::vector<float> x(64, 1.0f);
+      for (const ascend_backend& lane : *lanes) {
+        std::vector<float> top(8);
+        lane.column_absmax(matrix_view<const float>{x.data(), 8, 8}, std::span{top});
+        CHECK(top.front() == 1.0f);
+        CHECK(theirs.is_selected());
+      }
     }
+    CHECK(theirs.is_selected());
+    CHECK(theirs.works());
   }
-  CHECK(lib->api().aclrtSetCurrentContext(theirs) == 0);
-  CHECK(lib->api().aclrtDestroyContext(theirs) == 0);
   CHECK(lib->shutdown());
+}
+
+TEST_CASE("Ascend objects: whatever fails while lanes open, another library keeps its device") {
+  for (const char* fault : {"aclrtCreateContext:2:507033", "aclrtCreateContext:2:107002", "aclrtSetCurrentContext:1:107017",
+                            "aclrtCreateStream:1:207008", "aclrtSetStreamFailureMode:1:107003"}) {
+    CAPTURE(std::string{fault});
+    fake f{{{"FAIL", fault}}};
+    const auto lib = f.load();
+    {
+      const other_library theirs{*lib};
+      { const auto lanes = open_lanes(lib, {0}, 2); }
+      CHECK(theirs.is_selected());
+      CHECK(theirs.works());
+    }
+    CHECK(lib->shutdown());
+  }
+}
+
+TEST_CASE("Ascend objects: a context is a device's own as long as that is open, and no longer") {
+  fake f;
+  opened o{f};
+  void *ours = nullptr, *theirs = nullptr;
+  REQUIRE(o.lib->api().aclrtGetCurrentContext(&ours) == 0);  // selected where nobody else's was
+  CHECK(device::owns(ours));
+  CHECK(!device::owns(&ours));
+  {
+    device second;
+    REQUIRE(!second.open(*o.lib, 0));
+    REQUIRE(o.lib->api().aclrtGetCurrentContext(&theirs) == 0);
+    CHECK(device::owns(theirs));
+  }
+  CHECK(!device::owns(theirs));  // its address may be another library's next
+  CHECK(device::owns(ours));
+  o.dev.close();
+  CHECK(!device::owns(ours));
 }

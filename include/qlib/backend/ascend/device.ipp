@@ -2,21 +2,30 @@
 #include <qlib/backend/ascend/constants.hpp>
 #include <qlib/backend/ascend/device.hpp>
 
+#include <mutex>
+
 namespace qlib::inline v0::ascend {
 
 namespace selection {
 
-/// The context that qlib selected last on this thread: not another library's, and perhaps gone by now.
-inline void*& own_context() {
-  static thread_local void* context = nullptr;
-  return context;
-}
+// The runtime numbers contexts by address, and uses addresses again: whose a context is can only be told by who is alive.
+inline std::mutex listing;
+inline device* first_open = nullptr;
 
 }  // namespace selection
+
+QLIB_INLINE foreign_selection::foreign_selection(const functions& api) : api_{api} {
+  if (api_.aclrtGetCurrentContext(&context_) != 0 || device::owns(context_)) context_ = nullptr;
+}
+
+QLIB_INLINE foreign_selection::~foreign_selection() {
+  if (context_) static_cast<void>(api_.aclrtSetCurrentContext(context_));
+}
 
 QLIB_INLINE failure device::open(const library& lib, int id) {
   close();
   library_ = &lib;
+  const foreign_selection before{api()};  // a new context is selected at once
   failure f = check(api().aclrtCreateContext(&context_, id), "aclrtCreateContext");
   // Not aclrtSetDevice and aclrtResetDevice: the last of those would end the device for other libraries of the process. Should a runtime want
   // the first before a context, the device stays set.
@@ -26,27 +35,46 @@ QLIB_INLINE failure device::open(const library& lib, int id) {
     return f;
   }
   id_ = id;
+  enlist();
   return select();
 }
 
-QLIB_INLINE failure device::select() const {
-  failure f = check(api().aclrtSetCurrentContext(context_), "aclrtSetCurrentContext");
-  if (!f) selection::own_context() = context_;
-  return f;
-}
+QLIB_INLINE failure device::select() const { return check(api().aclrtSetCurrentContext(context_), "aclrtSetCurrentContext"); }
 
 QLIB_INLINE void device::close() noexcept {
-  if (context_) api().aclrtDestroyContext(std::exchange(context_, nullptr));
+  if (context_) {
+    const foreign_selection before{api()};
+    delist();
+    api().aclrtDestroyContext(std::exchange(context_, nullptr));
+  }
   id_ = -1;
 }
 
-QLIB_INLINE device_scope::device_scope(const device& d) : device_{d} {
-  if (d.api().aclrtGetCurrentContext(&before_) != 0 || before_ == selection::own_context()) before_ = nullptr;
-  error_ = d.select();
+QLIB_INLINE void device::abandon() noexcept {
+  if (context_) delist();
+  context_ = nullptr;
+  id_ = -1;
 }
 
-QLIB_INLINE device_scope::~device_scope() {
-  if (before_) device_.api().aclrtSetCurrentContext(before_);
+QLIB_INLINE bool device::owns(const void* context) {
+  const std::lock_guard lock{selection::listing};
+  for (const device* d = selection::first_open; d; d = d->next_)
+    if (d->context_ == context) return true;
+  return false;
+}
+
+QLIB_INLINE void device::enlist() noexcept {
+  const std::lock_guard lock{selection::listing};
+  next_ = std::exchange(selection::first_open, this);
+}
+
+QLIB_INLINE void device::delist() noexcept {
+  const std::lock_guard lock{selection::listing};
+  for (device** d = &selection::first_open; *d; d = &(*d)->next_)
+    if (*d == this) {
+      *d = next_;
+      return;
+    }
 }
 
 }  // namespace qlib::inline v0::ascend
