@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <qlib/backend/ascend/device_list.hpp>
 #include <qlib/backend/dispatch.hpp>
 #include <qlib/pipeline/ascend/npu_workers.hpp>
 
@@ -37,7 +38,7 @@ int list(const common_options& o) {
 
 /// Exit code 1: a device computes something else than the CPU.
 int test(const devices_flags& f) {
-  if (!f.selftest.starts_with("npu"))
+  if (!ascend::names_npus(f.selftest))
     return report_error({.where = "--selftest", .subject = f.selftest, .problem = "cannot be tested", .remedy = "use npu or npu:0,1,..."});
   const auto done = test_npu_devices(f.selftest);
   if (!done) return report_error(done.error());

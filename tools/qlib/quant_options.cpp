@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
+#include <qlib/backend/ascend/device_list.hpp>
 #include <qlib/backend/device.hpp>
 #include <qlib/io/file.hpp>
 #include <qlib/model/module_name.hpp>
@@ -185,7 +186,7 @@ errors prepare(const quant_options& o, prepared& out) {
   if (o.part_file_size > 0) options.part_bytes = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(o.part_file_size * 1073741824.0));
   else if (o.part_file_size == 0 || out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
-  if (o.device.starts_with("npu")) {
+  if (ascend::names_npus(o.device)) {
     const bool quiet = o.common.quiet;
     auto npu = npu_devices::open(o.device, [quiet](std::string_view line) {
       if (!quiet) fmt::print(stderr, "qlib: {}\n", line);

@@ -3,13 +3,20 @@
 
 namespace qlib::inline v0::ascend {
 
+QLIB_INLINE bool names_npus(std::string_view text) {
+  constexpr std::string_view name = "npu";
+  for (std::size_t i = 0; i < name.size(); ++i)
+    if (i >= text.size() || (text[i] | 0x20) != name[i]) return false;
+  return text.size() == name.size() || text[name.size()] == ':';
+}
+
 QLIB_INLINE result<std::vector<int>> parse_devices(std::string_view text) {
-  if (text == "npu") return std::vector<int>{0};
   const auto wrong = [&](std::string problem) {
     return error{
         .where = "--device", .subject = std::string{text}, .problem = std::move(problem), .remedy = "use npu, or npu: and numbers such as npu:0,1"};
   };
-  if (!text.starts_with("npu:")) return wrong("is not an NPU");
+  if (!names_npus(text)) return wrong("is not an NPU");
+  if (text.size() == 3) return std::vector<int>{0};
   std::vector<int> ids;
   for (std::size_t begin = 4; begin <= text.size();) {
     const std::size_t comma = text.find(',', begin), end = comma == std::string_view::npos ? text.size() : comma;

@@ -81,7 +81,11 @@ QLIB_INLINE result<npu_self_test> test_npu_devices(std::string_view devices) {
 
 QLIB_INLINE npu_presence find_npu() {
   auto library = ascend::library::open();
-  if (!library) return {false, library.error().text()};
+  if (!library) {
+    error e = std::move(library).error();
+    e.where.clear();  // the line begins with it
+    return {false, e.text()};
+  }
   const std::string text = (library->soc().empty() ? std::string{"unknown chip"} : library->soc()) + ", " + std::to_string(library->device_count()) +
                            (library->device_count() == 1 ? " device" : " devices");
   const bool any = library->device_count() > 0;
