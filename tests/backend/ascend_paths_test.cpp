@@ -110,3 +110,14 @@ TEST_CASE("Ascend: each chip takes the paths of its table") {
     CHECK(path_of(report, "histogram", "F32") == "cpu");  // the fake's bins are not torch's to the last bit
   }
 }
+
+TEST_CASE("Ascend: AscendAntiQuant works on every chip that has it") {
+  for (const char* chip : {"Ascend910B3", "Ascend910_9391", "Ascend310P3"}) {
+    const ascend::self_test_report report = report_with("WeightQuantBatchMatmulV3 WeightQuantBatchMatmulV2", chip);
+    INFO(chip, "\n", to_text(report));
+    CHECK(report.passed);
+    CHECK(path_of(report, "weight_only_matmul, rows", "F16") == "AscendAntiQuant + Mm");
+    CHECK(path_of(report, "weight_only_matmul, groups", "F16") == "AscendAntiQuant + Mm");
+    CHECK(path_of(report, "weight_only_matmul, groups", "BF16") == "AscendAntiQuant + Mm");
+  }
+}

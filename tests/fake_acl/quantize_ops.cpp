@@ -263,8 +263,8 @@ int aclnnAscendAntiQuant(tensor_t x_, tensor_t scale_, tensor_t offset_, int64_t
   const tensor* y = p.out(y_, "y");
   if (const int c = p.failed()) return c;
   p.require(x->type == dtype::i8 || (x->type == dtype::i4 && !p.soc().old_numerics()), "x is not int8, or int4 where the SoC has it");
-  p.require(is_float(scale->type) && (offset == nullptr || (offset->type == scale->type && offset->dims == scale->dims)),
-            "scale is not fp, or offset is not like scale");
+  p.require(scale->type == dtype::f32 || (scale->type == dtype::bf16 && !p.soc().old_numerics()), "scale is not fp32, or bf16 where the SoC has it");
+  p.require(offset == nullptr || (offset->type == scale->type && offset->dims == scale->dims), "offset is not like scale");
   p.require(is_half(y->type) && y->type == type && y->dims == x->dims, "y is not fp16 or bf16 of the shape of x and of dstType");
   if (const int c = p.failed()) return c;
   p.require(fits_axis(*scale, *x, -1), "scale has not one value, or one a column");

@@ -178,11 +178,28 @@ TEST_CASE("DynamicQuantV2 with an offset: s = (max - min) / 255, off = 127 - max
 TEST_CASE("AscendAntiQuant is (x + offset) * scale") {
   session s;
   array x(std::vector<int8_t>{-128, 0, 5, 127}, I8, {2, 2});
-  array scale(halves({0.5, 2}), F16, {2});
-  array offset(halves({8, -1}), F16, {2});
+  array scale(std::vector<float>{0.5f, 2}, F32, {2});
+  array offset(std::vector<float>{8, -1}, F32, {2});
   array y = empty<uint16_t>(F16, {2, 2}, 16);
   CHECK(ascend_anti_quant.run(s.stream, x.tensor, scale.tensor, offset.tensor, F16, false, y.tensor) == 0);
   auto values = half_values(y.read<uint16_t>());
   values.resize(4);
   CHECK(values == std::vector<double>{-60, -2, 6.5, 252});
+}
+
+TEST_CASE("AscendAntiQuant takes scales in fp32, in bf16 where the SoC has it, and never in fp16") {
+  const auto code_on = [](const char* soc, int type) {
+    session s(soc);
+    array x(std::vector<int8_t>{1, 2}, I8, {1, 2});
+    array wide(std::vector<float>{1}, F32, {1});
+    array narrow(std::vector<uint16_t>{bfloat(1)}, type, {1});
+    array y = empty<uint16_t>(F16, {1, 2}, 16);
+    return ascend_anti_quant.run(s.stream, x.tensor, type == F32 ? wide.tensor : narrow.tensor, nullptr, F16, false, y.tensor);
+  };
+  for (const char* soc : {"Ascend910B3", "Ascend310P3"}) {
+    CHECK(code_on(soc, F32) == 0);
+    CHECK(code_on(soc, F16) == 161002);
+  }
+  CHECK(code_on("Ascend910B3", BF16) == 0);
+  CHECK(code_on("Ascend310P3", BF16) == 161002);
 }

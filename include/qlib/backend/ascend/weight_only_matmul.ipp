@@ -21,10 +21,16 @@ struct work {
   matrix_view<float> out;
 };
 
-inline std::uint16_t rounded(dtype type, float v) { return type == dtype::bf16 ? to_bf16(v).bits : to_f16(v).bits; }
+inline void store(dtype type, float v, std::byte* out, std::size_t i) {
+  if (type == dtype::f32) reinterpret_cast<float*>(out)[i] = v;
+  else reinterpret_cast<std::uint16_t*>(out)[i] = type == dtype::bf16 ? to_bf16(v).bits : to_f16(v).bits;
+}
 
-/// The scales of rows [first, first + count) of w, rounded; [row, group], or [group, row].
-inline void stage_scales(const work& a, std::size_t first, std::size_t count, bool group_major, std::uint16_t* scales, std::uint16_t* offsets) {
+/// AscendAntiQuant takes scales in f32, and in bf16 where the chip has that; the products those of x.
+inline dtype scale_type(bool two_ops, dtype type) { return two_ops && type == dtype::f16 ? dtype::f32 : type; }
+
+/// The scales of rows [first, first + count) of w as `type`; [row, group], or [group, row].
+inline void stage_scales(const work& a, std::size_t first, std::size_t count, bool group_major, dtype type, std::byte* scales, std::byte* offsets) {
   const std::size_t groups = a.scales.cut.per_row;
   std::vector<float> s(count * groups), z(count * groups);
   a.scales.fill(first, count, s.data(), [](float scale, std::int32_t) { return scale; });
@@ -32,8 +38,8 @@ inline void stage_scales(const work& a, std::size_t first, std::size_t count, bo
   for (std::size_t r = 0; r < count; ++r)
     for (std::size_t g = 0; g < groups; ++g) {
       const std::size_t to = group_major ? g * count + r : r * groups + g;
-      scales[to] = rounded(a.type, s[r * groups + g]);
-      if (offsets) offsets[to] = rounded(a.type, z[r * groups + g]);
+      store(type, s[r * groups + g], scales, to);
+      if (offsets) store(type, z[r * groups + g], offsets, to);
     }
 }
 
@@ -42,12 +48,13 @@ inline attempt run(lane& l, path p, const work& a, std::size_t first, std::size_
   const std::size_t m = a.x.rows, k = a.x.cols, groups = a.scales.cut.per_row;
   const bool grouped = groups > 1, two_ops = p == path::anti_quant_mm, offsets = a.scales.has_zero_points();
   const std::size_t scales = count * groups;
+  const dtype scaled_by = scale_type(two_ops, a.type);
+  const std::size_t scale_bytes = scales * bits_of(scaled_by) / 8;
   layout in, scratch;
-  const std::size_t x_at = in.add(m * k * 2), w_at = in.add(count * k), scale_at = in.add(scales * 2), offset_at = in.add(offsets ? scales * 2 : 0);
+  const std::size_t x_at = in.add(m * k * 2), w_at = in.add(count * k), scale_at = in.add(scale_bytes), offset_at = in.add(offsets ? scale_bytes : 0);
   const std::size_t wide_at = scratch.add(two_ops ? count * k * 2 : 0);
   if (failure f = l.reserve(in.bytes(), m * count * 2, two_ops ? scratch.bytes() : 0)) return f;
-  const auto halves = [&](std::size_t at) { return reinterpret_cast<std::uint16_t*>(l.pinned_in() + at); };
-  if (!stage_rounded(a.x, a.type, halves(x_at))) return attempt::for_the_cpu();
+  if (!stage_rounded(a.x, a.type, reinterpret_cast<std::uint16_t*>(l.pinned_in() + x_at))) return attempt::for_the_cpu();
   auto* codes = reinterpret_cast<std::int8_t*>(l.pinned_in() + w_at);
   const bool transposed_copy = grouped && !two_ops;  // per group the op wants [k, n] as it lies in memory
   if (transposed_copy) {
@@ -56,7 +63,7 @@ inline attempt run(lane& l, path p, const work& a, std::size_t first, std::size_
   } else {
     stage_codes(a.w.strip(first, count), segments::of(k, k), codes);
   }
-  stage_scales(a, first, count, transposed_copy, halves(scale_at), offsets ? halves(offset_at) : nullptr);
+  stage_scales(a, first, count, transposed_copy, scaled_by, l.pinned_in() + scale_at, offsets ? l.pinned_in() + offset_at : nullptr);
   if (failure f = l.upload(in.bytes())) return f;
 
   const auto rows = static_cast<std::int64_t>(m), inner = static_cast<std::int64_t>(k), cols = static_cast<std::int64_t>(count);
@@ -68,8 +75,8 @@ inline attempt run(lane& l, path p, const work& a, std::size_t first, std::size_
     // Each group of each row as a column: one scale a column of the transposed view.
     const tensor q = l.make_transposed(d + w_at, dtype::i8, scales, a.scales.cut.width),
                  wide = l.make_transposed(l.scratch() + wide_at, a.type, scales, a.scales.cut.width),
-                 w = l.make_transposed(l.scratch() + wide_at, a.type, count, k), scale = l.make_tensor(d + scale_at, a.type, {cols * per_row}),
-                 offset = l.make_tensor(d + (offsets ? offset_at : scale_at), a.type, {cols * per_row});
+                 w = l.make_transposed(l.scratch() + wide_at, a.type, count, k), scale = l.make_tensor(d + scale_at, scaled_by, {cols * per_row}),
+                 offset = l.make_tensor(d + (offsets ? offset_at : scale_at), scaled_by, {cols * per_row});
     op_call widen{l.space(), "aclnnAscendAntiQuant"}, mm{l.space(), "aclnnMm"};
     if (failure f = widen.plan(api.aclnnAscendAntiQuantGetWorkspaceSize(q.handle(), scale.handle(), offsets ? offset.handle() : nullptr,
                                                                         type_of(a.type), false, wide.handle(), widen.bytes(), widen.executor())))
