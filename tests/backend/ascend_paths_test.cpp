@@ -111,6 +111,17 @@ TEST_CASE("Ascend: each chip takes the paths of its table") {
   }
 }
 
+TEST_CASE("Ascend: 310P quantizes by the CPU where its quantizing ops are refused: Round is not documented for it") {
+  const ascend::self_test_report report = report_with("AscendQuantV3 AscendQuant", "Ascend310P3");
+  INFO(to_text(report));
+  CHECK(report.passed);
+  CHECK(path_of(report, "quantize rows", "F32") == "cpu");
+  const auto elementwise =
+      std::find_if(report.paths.begin(), report.paths.end(), [](const auto& t) { return t.path.starts_with("Mul + Add + Round"); });
+  REQUIRE(elementwise != report.paths.end());
+  CHECK(elementwise->outcome == "not for this chip");
+}
+
 TEST_CASE("Ascend: AscendAntiQuant works on every chip that has it") {
   for (const char* chip : {"Ascend910B3", "Ascend910_9391", "Ascend310P3"}) {
     const ascend::self_test_report report = report_with("WeightQuantBatchMatmulV3 WeightQuantBatchMatmulV2", chip);

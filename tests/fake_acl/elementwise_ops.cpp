@@ -169,6 +169,7 @@ int aclnnAbs(tensor_t a, tensor_t out, uint64_t* workspace, void** executor) {
 
 int aclnnRound(tensor_t a, tensor_t out, uint64_t* workspace, void** executor) {
   planning p{"aclnnRound"};
+  p.products(family::gen1 | family::a2 | family::a950);
   return plan_unary(p, a, out, workspace, executor, [](double x) { return std::nearbyint(x); });
 }
 

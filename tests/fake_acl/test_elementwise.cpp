@@ -76,6 +76,18 @@ TEST_CASE("Cast: towards zero, NaN to 0, saturating; int32 to int8 wraps, and on
   CHECK(q[7] == 0);    // -2049 -> -2048 in fp16, where -1 would be right
 }
 
+TEST_CASE("Round is not on 310P") {
+  const auto code_on = [](const char* soc) {
+    session s(soc);
+    array a(std::vector<float>{1.5f}, F32, {1});
+    array out = empty<float>(F32, {1}, 8);
+    return round_.run(s.stream, a.tensor, out.tensor);
+  };
+  CHECK(code_on("Ascend310P3") == 361001);
+  CHECK(code_on("Ascend910A") == 0);
+  CHECK(code_on("Ascend910B3") == 0);
+}
+
 TEST_CASE("bf16 rounds half to even and is not on 310P") {
   const auto code = [](const char* soc, uint16_t& bits) {
     session s(soc);

@@ -91,6 +91,8 @@ QLIB_INLINE bool is_allowed(path p, soc_family family, dtype type) {
       return !train1 && type != dtype::f32;
     case anti_quant_mm:
       return !train1 && !a5 && type != dtype::f32;
+    case quant_elementwise:  // Round
+      return !p310;
     default:
       return true;
   }
