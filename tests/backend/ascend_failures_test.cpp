@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 
@@ -130,6 +131,76 @@ TEST_CASE("Ascend: an op that the device refuses is replaced by the next, once, 
     CHECK(s->paths() == std::vector<std::string>{std::string{"quantize: "} + r.path});
     CHECK(s.lines.size() == r.lines);
     for (const std::string& line : s.lines) CHECK_MESSAGE(line.find("npu:0: quantize: aclnn") == 0, line);
+  }
+}
+
+TEST_CASE("Ascend: an op that refuses one width is left out for that width, and does the others") {
+  const auto codes_of_rows = [](const session& s, int width) {
+    const auto cols = static_cast<std::size_t>(width);
+    const problem p{16, cols};
+    law::matrix<std::int8_t> codes{16, cols};
+    s->forget_paths();
+    s->quantize(p.view(), p.spec, p.params(), codes.view());
+    CHECK(p.codes_agree(codes));
+    return s->paths().front();
+  };
+  const std::string best = "quantize: AscendQuantV3", next = "quantize: AscendQuantV3, transposed view";
+  SUBCASE("once") {
+    fake f;
+    session s{f};
+    CHECK(codes_of_rows(s, 64) == best);  // proven
+    for (const auto& [fault, odd] : {std::pair{"aclnnAscendQuantV3GetWorkspaceSize:1:561002", 33}, {"aclnnAscendQuantV3:1:361001", 35}}) {
+      const std::size_t lines = s.lines.size();
+      f.set("FAIL", fault);
+      CHECK(codes_of_rows(s, odd) == next);
+      f.unset("FAIL");
+      CHECK(codes_of_rows(s, odd) == next);  // not asked again
+      CHECK(codes_of_rows(s, 64) == best);
+      REQUIRE(s.lines.size() == lines + 1);
+      CHECK(s.lines.back().ends_with(": AscendQuantV3 is not used for rows of " + std::to_string(odd)));
+    }
+    CHECK(s->finish());
+  }
+  SUBCASE("many widths are the whole path") {
+    fake f;
+    session s{f};
+    CHECK(codes_of_rows(s, 64) == best);
+    CHECK(codes_of_rows(s, 65) == best);
+    constexpr int most = ascend::capability::most_widths;
+    for (int n = 0; n <= most; ++n) {
+      f.set("FAIL", "aclnnAscendQuantV3GetWorkspaceSize:1:561002");
+      CHECK(codes_of_rows(s, 100 + n) == next);
+    }
+    f.unset("FAIL");
+    CHECK(s.lines.size() == most + 1);
+    CHECK(s.lines.back().ends_with(" is not used any more"));
+    CHECK(codes_of_rows(s, 64) != best);
+    CHECK(s->finish());
+  }
+}
+
+TEST_CASE("Ascend: tokens of any width are quantized by the chips that take whole 32 values alone") {
+  for (const char* chip : {"Ascend310P3", "Ascend910A"}) {
+    CAPTURE(std::string{chip});
+    fake f{{{"SOC", chip}}};
+    session s{f};
+    for (const std::size_t cols : {33, 1, 64, 31}) {
+      const auto x = law::gaussian<f16>(5, cols, 3);
+      law::matrix<std::int8_t> codes{5, cols};
+      std::vector<float> scales(5);
+      s->forget_paths();
+      s->quantize_per_token(x.view(), codes.view(), scales);
+      CHECK(s->paths() == std::vector<std::string>{"quantize_per_token: DynamicQuant"});
+      for (std::size_t r = 0; r < 5; ++r) {
+        float largest = 0;
+        for (std::size_t c = 0; c < cols; ++c) largest = std::max(largest, std::fabs(to_float(x.view()(r, c))));
+        CHECK(std::fabs(scales[r] - largest / 127) <= 0x1p-10f * largest / 127);
+        for (std::size_t c = 0; c < cols; ++c)
+          CHECK(std::fabs(static_cast<float>(codes.view()(r, c)) - to_float(x.view()(r, c)) / largest * 127) <= 0.63f);  // half, and 127 * 2^-10
+      }
+    }
+    CHECK(s->finish());
+    CHECK(s.lines.empty());
   }
 }
 

@@ -24,6 +24,7 @@ constexpr int product_unsupported = 361001;
 constexpr int internal_error = 500000;
 constexpr int device_lost = 507010;
 constexpr int stream_timeout = 507046;
+constexpr int tiling_failed = 561002;
 constexpr int no_kernel = 561003;
 constexpr int undefined_behaviour = 507899;  ///< what the fake answers where a device would do anything
 }  // namespace code

@@ -188,6 +188,7 @@ int plan_dynamic(planning& p, const void* x_, const void* smooth_, const void* g
   p.require(scale->type == dtype::f32 && scale->dims == rows, "scale is not fp32 of the shape of x without the last dim");
   p.require(offset == nullptr || (offset->type == dtype::f32 && offset->dims == rows), "offset is not fp32 of the shape of x without the last dim");
   require_code_shape(p, *x, *y);
+  if (small && x->last() % 32 != 0) p.fail(code::tiling_failed, "the last dim of x is no multiple of 32 on " + p.soc().name);
   if (smooth != nullptr) {
     const auto wanted = groups == nullptr ? std::vector<int64_t>{x->last()} : std::vector<int64_t>{groups->count(), x->last()};
     p.require(smooth->type == x->type && smooth->dims == wanted, "smooth has not the dtype of x and one value a column (and group)");

@@ -109,12 +109,13 @@ TEST_CASE("DynamicQuant on A2: factor 127 / amax in fp32, half to even, zero row
 }
 
 TEST_CASE("DynamicQuant on 310P rounds half away in fp16 and ignores smooth") {
-  const std::vector<double> row{127, 0.5, 1.5, 2.5, -0.5, -126.5, 3, 0};
+  std::vector<double> row{127, 0.5, 1.5, 2.5, -0.5, -126.5, 3, 0};
+  row.resize(32);
   const auto codes_with = [&](const char* soc, double smooth_value) {
     session s(soc);
-    array x(halves(row), F16, {1, 8});
-    array smooth(halves(std::vector<double>(8, smooth_value)), F16, {8});
-    array y = empty<int8_t>(I8, {1, 8}, 32);
+    array x(halves(row), F16, {1, 32});
+    array smooth(halves(std::vector<double>(32, smooth_value)), F16, {32});
+    array y = empty<int8_t>(I8, {1, 32}, 32);
     array scale = empty<float>(F32, {1}, 8);
     REQUIRE(dynamic_quant.run(s.stream, x.tensor, smooth.tensor, y.tensor, scale.tensor) == 0);
     auto q = y.read<int8_t>();
@@ -130,14 +131,34 @@ TEST_CASE("DynamicQuant on 310P rounds half away in fp16 and ignores smooth") {
 TEST_CASE("DynamicQuant on 310P multiplies in fp16") {
   const auto second_code = [](const char* soc) {
     session s(soc);
-    array x(halves({3, 0.53125}), F16, {1, 2});
-    array y = empty<int8_t>(I8, {1, 2}, 32);
+    std::vector<double> row(32);
+    row[0] = 3, row[1] = 0.53125;
+    array x(halves(row), F16, {1, 32});
+    array y = empty<int8_t>(I8, {1, 32}, 32);
     array scale = empty<float>(F32, {1}, 8);
     REQUIRE(dynamic_quant.run(s.stream, x.tensor, nullptr, y.tensor, scale.tensor) == 0);
     return y.read<int8_t>()[1];
   };
   CHECK(second_code("Ascend910B3") == 22);  // 0.53125 * 127 / 3 = 22.4896
   CHECK(second_code("Ascend310P3") == 23);  // 0.53125 * fp16(127 / 3) = 0.53125 * 42.34375 = 22.4951 -> fp16 22.5 -> away
+}
+
+TEST_CASE("DynamicQuant takes rows of whole 32 values alone on 310P and 910A") {
+  const auto code_on = [](const char* soc, i64 columns) {
+    session s(soc);
+    array x(halves(std::vector<double>(static_cast<size_t>(columns), 1)), F16, {1, columns});
+    array y = empty<int8_t>(I8, {1, columns}, 64);
+    array scale = empty<float>(F32, {1}, 8);
+    const int first = dynamic_quant.run(s.stream, x.tensor, nullptr, y.tensor, scale.tensor);
+    CHECK(dynamic_quant_v2.run(s.stream, x.tensor, nullptr, nullptr, I8, y.tensor, scale.tensor, nullptr) == first);
+    return first;
+  };
+  for (const char* soc : {"Ascend310P3", "Ascend910A"}) {
+    CHECK(code_on(soc, 33) == 561002);
+    CHECK(code_on(soc, 16) == 561002);
+    CHECK(code_on(soc, 64) == 0);
+  }
+  CHECK(code_on("Ascend910B3", 33) == 0);
 }
 
 TEST_CASE("DynamicQuant takes no fp32 and no single dimension, and int4 only on A2") {
@@ -159,8 +180,10 @@ TEST_CASE("DynamicQuant takes no fp32 and no single dimension, and int4 only on 
 TEST_CASE("DynamicQuantV2 with an offset: s = (max - min) / 255, off = 127 - max / s, and 310P's differs by a half") {
   const auto run = [](const char* soc) {
     session s(soc);
-    array x(halves({0, 255, 100, 1}), F16, {1, 4});
-    array y = empty<int8_t>(I8, {1, 4}, 32);
+    std::vector<double> row{0, 255, 100, 1};
+    row.resize(32);
+    array x(halves(row), F16, {1, 32});
+    array y = empty<int8_t>(I8, {1, 32}, 32);
     array scale = empty<float>(F32, {1}, 8);
     array offset = empty<float>(F32, {1}, 8);
     REQUIRE(dynamic_quant_v2.run(s.stream, x.tensor, nullptr, nullptr, I8, y.tensor, scale.tensor, offset.tensor) == 0);

@@ -108,4 +108,27 @@ QLIB_INLINE void capability::set_verdict(path p, dtype type, bool works) {
   verdicts_[static_cast<std::size_t>(p)][place(type)] = works;
 }
 
+QLIB_INLINE bool capability::refuses(path p, dtype type, std::size_t width) const {
+  const std::lock_guard lock{reading_};
+  for (const refused_width& r : refused_)
+    if (r.p == p && r.type == type && r.width == width) return true;
+  return false;
+}
+
+QLIB_INLINE bool capability::add_refused(path p, dtype type, std::size_t width) {
+  const std::lock_guard lock{reading_};
+  std::size_t widths = 0;
+  for (const refused_width& r : refused_)
+    if (r.p == p && r.type == type) {
+      if (r.width == width) return true;  // by another lane meanwhile
+      ++widths;
+    }
+  if (widths >= most_widths) {
+    verdicts_[static_cast<std::size_t>(p)][place(type)] = false;
+    return false;
+  }
+  refused_.push_back({p, type, width});
+  return true;
+}
+
 }  // namespace qlib::inline v0::ascend

@@ -29,16 +29,24 @@ struct chain {
   std::span<const path> paths;
   /// Runs a path on a small matrix, and compares with the scalar backend.
   attempt (*test)(lane&, path, dtype, bool& equal);
+  std::size_t width = 0;  ///< elements of a row as the device sees it: what a refused shape is known by
+
+  chain of_width(std::size_t w) const {
+    chain c = *this;
+    c.width = w;
+    return c;
+  }
 };
 
 /// Whether a path gives the scalar backend's result on this device: from an earlier use, or by a test now. Nothing where the test could not run;
 /// `why` then says why, and the lane may be lost. The path's functions must be there.
 std::optional<bool> prove_path(lane& l, const chain& c, path p, failure& why);
 
-/// The first path that is present, allowed, and proven. path::cpu where there is none, or the lane is lost.
+/// The first path that is present, allowed, proven, and not refused for such rows. path::cpu where there is none, or the lane is lost.
 path choose_path(lane& l, const chain& c);
 
-/// After a failed attempt: whether to try again, with another path or smaller chunks. False: the CPU does this chunk, or the lane is lost.
+/// After a failed attempt: whether to try again, with another path or smaller chunks. False: the CPU does this chunk, or the lane is lost. A path
+/// that is refused in its test is not used any more; one that works, not for rows of this width.
 bool recover(lane& l, const chain& c, path tried, const failure& f);
 
 /// Runs [0, rows) in chunks of whole `unit`s. run(path, first, count) -> attempt works on the device and waits for its end; cpu(first, count)

@@ -24,7 +24,7 @@ QLIB_INLINE std::optional<bool> prove_path(lane& l, const chain& c, path p, fail
 
 QLIB_INLINE path choose_path(lane& l, const chain& c) {
   for (const path p : c.paths) {
-    if (!has_functions(p, l.api()) || !is_allowed(p, l.known().family(), c.type)) continue;
+    if (!has_functions(p, l.api()) || !is_allowed(p, l.known().family(), c.type) || l.known().refuses(p, c.type, c.width)) continue;
     failure why;
     const std::optional<bool> works = prove_path(l, c, p, why);
     if (l.lost()) return path::cpu;
@@ -41,8 +41,11 @@ QLIB_INLINE bool recover(lane& l, const chain& c, path tried, const failure& f) 
   l.drain();
   if (l.lost()) return false;
   if (f.kind == failure_class::out_of_memory) return l.shrink();
-  l.known().set_verdict(tried, c.type, false);
-  l.log(l.name() + ": " + std::string{name_of(c.operation)} + ": " + f.line() + ": " + std::string{name_of(tried)} + " is not used any more");
+  capability& known = l.known();
+  const bool one_width = known.verdict(tried, c.type).value_or(false) && known.add_refused(tried, c.type, c.width);
+  if (!one_width) known.set_verdict(tried, c.type, false);
+  l.log(l.name() + ": " + std::string{name_of(c.operation)} + ": " + f.line() + ": " + std::string{name_of(tried)} + " is not used " +
+        (one_width ? "for rows of " + std::to_string(c.width) : "any more"));
   return true;
 }
 

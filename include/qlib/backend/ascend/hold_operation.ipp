@@ -74,7 +74,7 @@ QLIB_INLINE bool hold(lane& l, const host_matrix& x) {
     l.lose(scope.error());
     return false;
   }
-  const chain c = holding::hold_chain(l, x.type);
+  const chain c = holding::hold_chain(l, x.type).of_width(x.cols);
   const path p = choose_path(l, c);
   if (l.lost() || p == path::cpu) return false;
   const attempt a = holding::run(l, p, x);

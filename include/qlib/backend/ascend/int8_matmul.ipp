@@ -174,7 +174,7 @@ QLIB_INLINE void int8_matmul(lane& l, matrix_view<const std::int8_t> x, std::spa
     const matrix_view<const std::int8_t> tokens = x.strip(begin, rows);
     const int8_product::work a{tokens, x_scales.subspan(begin, rows), w, w_scales, out.strip(begin, rows)};
     run_chain(
-        l, int8_product::product_chain(), w.rows(), 1,
+        l, int8_product::product_chain().of_width(x.cols()), w.rows(), 1,
         std::max(x.cols() + rows * 4, l.chunk_bytes() / 65535 + 1),  // no more rows than the ops' longest dimension
         [&](path p, std::size_t first, std::size_t count) { return int8_product::run(l, p, a, first, count); },
         [&](std::size_t first, std::size_t count) {

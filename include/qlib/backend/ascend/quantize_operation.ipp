@@ -256,7 +256,7 @@ QLIB_INLINE void quantize(lane& l, const host_matrix& x, const quant_spec& spec,
   };
   const quantizing::work w{x, spec, scales, codes};
   const bool fit = spec.type == number::integer && spec.arithmetic == dtype::f32 && have_reciprocals(q.scales.first(q.grid.tiles()));
-  const chain c = quantizing::quantize_chain(scales.by_column);
+  const chain c = quantizing::quantize_chain(scales.by_column).of_width(scales.cut.width);
   const bool done = fit && quantizing::in_parts(scales, x.rows, [&](std::size_t begin, std::size_t rows) {
                       run_chain(
                           l, c, rows, 1, scales.cut.row_elements() * 4,
@@ -279,7 +279,7 @@ QLIB_INLINE void dequantize(lane& l, matrix_view<const std::int8_t> codes, const
       native_backend{}.dequantize(codes.strip(r, n), part, quantizing::rows_of(q, scales.shape, r, n), out.strip(r, n));
     });
   };
-  const chain c = quantizing::dequantize_chain();
+  const chain c = quantizing::dequantize_chain().of_width(scales.cut.width);
   const bool done = spec.type == number::integer && quantizing::in_parts(scales, codes.rows(), [&](std::size_t begin, std::size_t rows) {
                       run_chain(
                           l, c, rows, 1, scales.cut.row_elements() * 4,

@@ -129,7 +129,7 @@ QLIB_INLINE void ranges(lane& l, const host_matrix& x, tile t, std::span<range> 
     });
   };
   const auto band = [&](std::size_t begin, std::size_t rows) {
-    const chain c = ranging::range_chain(type, by_column);
+    const chain c = ranging::range_chain(type, by_column).of_width(cut.width);
     run_chain(
         l, c, rows, 1, cut.row_elements() * bits_of(type) / 8,
         [&](path p, std::size_t first, std::size_t count) -> attempt {
@@ -156,7 +156,7 @@ QLIB_INLINE void column_absmax(lane& l, const host_matrix& x, std::span<float> o
   if (l.lost() || x.rows == 0 || x.cols == 0) return;
   const segments cut = segments::of(x.cols, x.cols);
   const dtype type = ranging::device_type(l, x, cut);
-  const chain c = ranging::absmax_chain(type);
+  const chain c = ranging::absmax_chain(type).of_width(x.cols);
   run_chain(
       l, c, x.rows, 1, x.cols * bits_of(type) / 8,
       [&](path p, std::size_t first, std::size_t count) -> attempt {
@@ -246,7 +246,7 @@ QLIB_INLINE void histogram(lane& l, const host_matrix& x, range limits, std::spa
     l.record().note(operation::histogram, path::cpu);
     return on_host(0, x.rows);
   }
-  const chain c = counting::histogram_chain();
+  const chain c = counting::histogram_chain().of_width(x.cols);
   run_chain(
       l, c, x.rows, 1, x.cols * 4, [&](path, std::size_t first, std::size_t count) { return counting::run(l, x, limits, first, count, counts); },
       on_host);

@@ -62,7 +62,8 @@ inline chain scale_chain() { return {operation::scale, dtype::f32, paths, test};
 inline void scale(lane& l, const work& w) {
   if (l.lost() || w.x.rows() == 0 || w.x.cols() == 0) return;
   run_chain(
-      l, scale_chain(), w.x.rows(), 1, w.x.cols() * 4, [&](path p, std::size_t first, std::size_t count) { return run(l, p, w, first, count); },
+      l, scale_chain().of_width(w.x.cols()), w.x.rows(), 1, w.x.cols() * 4,
+      [&](path p, std::size_t first, std::size_t count) { return run(l, p, w, first, count); },
       [&](std::size_t first, std::size_t count) {
         for (std::size_t r = first; r < first + count; ++r)
           for (std::size_t c = 0; c < w.x.cols(); ++c) w.x(r, c) *= w.factors[w.by_column ? c : r];

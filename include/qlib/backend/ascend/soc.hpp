@@ -26,6 +26,9 @@ soc_family family_of(std::string_view soc_name, std::int64_t architecture);
 /// bfloat16 arithmetic is in the chip.
 constexpr bool has_bf16(soc_family family) { return family != soc_family::train1 && family != soc_family::p310 && family != soc_family::b310; }
 
+/// DynamicQuant takes rows of whole 32 values alone.
+constexpr bool has_32_wide_tokens(soc_family family) { return family == soc_family::train1 || family == soc_family::p310; }
+
 }  // namespace qlib::inline v0::ascend
 
 #if !defined(QLIB_COMPILED)

@@ -18,14 +18,15 @@ inline constexpr quant_spec spec{};  // int8, symmetric, one scale a row, the as
 
 inline attempt run(lane& l, path p, const host_matrix& x, std::size_t first, std::size_t count, matrix_view<std::int8_t> codes,
                    std::span<float> scales) {
-  const std::size_t elements = count * x.cols, element = x.element_bytes();
+  // Filled up by each row's last value, which changes no extreme.
+  const segments cut = segments::of(x.cols, has_32_wide_tokens(l.known().family()) ? (x.cols + 31) / 32 * 32 : x.cols);
+  const std::size_t elements = count * cut.width, element = x.element_bytes();
   layout out;
   const std::size_t codes_at = out.add(elements), scales_at = out.add(count * 4);
   if (failure f = l.reserve(elements * element, out.bytes())) return f;
-  const segments cut = segments::of(x.cols, x.cols);
   if (!stage_elements(x.strip(first, count), cut, l.pinned_in())) return attempt::for_the_cpu();
   if (failure f = l.upload(elements * element)) return f;
-  const auto rows = static_cast<std::int64_t>(count), width = static_cast<std::int64_t>(x.cols);
+  const auto rows = static_cast<std::int64_t>(count), width = static_cast<std::int64_t>(cut.width);
   const tensor in = l.make_tensor(l.device_in(), x.type, {rows, width}), y = l.make_tensor(l.device_out() + codes_at, dtype::i8, {rows, width}),
                scale = l.make_tensor(l.device_out() + scales_at, dtype::f32, {rows});
   const functions& api = l.api();
@@ -107,7 +108,7 @@ QLIB_INLINE void quantize_per_token(lane& l, const host_matrix& x, matrix_view<s
     return path::in_two_steps;
   };
   run_chain(
-      l, token_wise::token_chain(x.type), x.rows, 1, x.cols * x.element_bytes(),
+      l, token_wise::token_chain(x.type).of_width(x.cols), x.rows, 1, x.cols * x.element_bytes(),
       [&](path p, std::size_t first, std::size_t count) { return token_wise::run(l, p, x, first, count, codes, scales); }, in_two_steps);
 }
 

@@ -184,7 +184,7 @@ QLIB_INLINE void weight_only_matmul(lane& l, const host_matrix& x, matrix_view<c
     const std::size_t rows = std::min(x.rows - begin, std::max<std::size_t>(1, l.chunk_bytes() / (k * 2)));
     const weight_only::work a{x.strip(begin, rows), w, scales, type, out.strip(begin, rows)};
     run_chain(
-        l, weight_only::product_chain(type), w.rows(), 1,
+        l, weight_only::product_chain(type).of_width(k), w.rows(), 1,
         std::max(k * 3 + rows * 2, l.chunk_bytes() / 65535 + 1),  // no more rows than the ops' longest dimension
         [&](path p, std::size_t first, std::size_t count) { return weight_only::run(l, p, a, first, count); },
         [&](std::size_t first, std::size_t count) {
