@@ -157,7 +157,7 @@ int main(int argc, char** argv) {
         plan.push_back("--json");
         std::vector<double> seconds, bytes, planned, took, memory;
         for (std::size_t round = 0; round < rounds; ++round) {
-          std::filesystem::remove_all(target);
+          for (const char* end : {"", ".qlib-partial"}) std::filesystem::remove_all(target + end);  // also what a killed bench left
           const run forecast = run_program(plan, text), done = run_program(words, text);
           if (!forecast.done || !done.done) return std::fprintf(stderr, "%s, %s failed\n", m.name.c_str(), r.name.c_str()), 1;
           seconds.push_back(number_of(forecast.out, "seconds"));

@@ -118,8 +118,9 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
   const bool apart = others > 0 && !plan.suppressions.empty();
   const std::uint64_t width = model.description().hidden_size * sizeof(float);
   const auto folds = plan.rotation ? detail::folded_modules(plan) : std::set<std::string, std::less<>>{};
-  std::uint64_t most = 0;
+  std::uint64_t most = 0, visits = 0;
   for (std::size_t l = 0; l < model.layers(); ++l) {
+    if (model.description().layers[l].experts) visits += model.description().experts.routing.experts;
     const std::string& prefix = model.description().layers[l].prefix;
     bool observed = false;
     std::uint64_t widest = 0;  // of the operands, which are copied a sample at a time behind a sub-graph
@@ -148,7 +149,10 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
     const std::uint64_t second = kept > 0 && !apart ? tokens * width : 0, changed = kept > 0 ? widest * longest * sizeof(float) : 0;
     most = std::max(most, kept + std::max(search, plain + second + changed));
   }
-  return most + (tokens + (apart ? others : 0)) * width;
+  // Each expert sees a number of tokens of its own, and oneDNN generates code for each shape of a product: of that so much is kept.
+  constexpr std::uint64_t code_bytes = 100 << 10, most_codes = 1024;
+  const std::uint64_t codes = std::min(most_codes, visits * (plan.suppressions.empty() ? 2 : 4));
+  return most + (tokens + (apart ? others : 0)) * width + codes * code_bytes;
 }
 
 }  // namespace qlib::inline v0
