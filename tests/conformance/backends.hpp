@@ -11,8 +11,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace law {
 
@@ -87,24 +91,102 @@ void for_each_host_backend(Check check) {
 #endif
 }
 
-/// The chips whose arithmetic the fake of Ascend's libraries has: one of each rounding profile.
+/// The chips of the fake of Ascend's libraries with each of its rounding profiles.
 inline constexpr const char* ascend_chips[] = {"Ascend910B3", "Ascend310P3"};
 
-/// The same for a lane on each chip of the fake. The device must last, and have been used without a violation or a leak.
-template <class Check>
-void for_each_device_backend(Check check) {
-  for (const char* chip : ascend_chips) {
-    const ascend_test::fake device{{{"SOC", chip}}};
-    const ascend_test::session lane{device};
-    check(*lane, std::string{"ascend, "} + chip);
-    CHECK(lane->finish());
+/// How the suite runs a device: a chip of the fake, its libraries and arithmetic (tests/fake_acl/README.md), and how it is used.
+struct device_row {
+  const char *name, *chip, *variant, *bins, *static_codes;
+  std::size_t chunk_bytes;  ///< 0: as users have it, which is one chunk for all matrices of the suite
+  qlib::ascend::path histogram, codes, column_codes;
+};
+
+/// Those that differ most come first: laws with many cases take `few_rows` of them.
+inline constexpr std::size_t few_rows = 2;
+inline constexpr device_row device_rows[] = {
+    {"910B3", "Ascend910B3", "new", "torch", "f32", 0, qlib::ascend::path::histc, qlib::ascend::path::quant_v3, qlib::ascend::path::quant_v3_columns},
+    {"310P3, codes in f16, small chunks", "Ascend310P3", "new", "torch", "f16", 2048, qlib::ascend::path::histc,
+     qlib::ascend::path::quant_v3_transposed, qlib::ascend::path::quant_v3_columns},
+    {"910B3, small chunks", "Ascend910B3", "new", "torch", "f32", 1024, qlib::ascend::path::histc, qlib::ascend::path::quant_v3,
+     qlib::ascend::path::quant_v3_columns},
+    {"310P3, other bins", "Ascend310P3", "new", "own", "f32", 0, qlib::ascend::path::cpu, qlib::ascend::path::quant_v3_transposed,
+     qlib::ascend::path::quant_v3_columns},
+    {"910B3, old libraries, other bins", "Ascend910B3", "old", "own", "f32", 0, qlib::ascend::path::cpu, qlib::ascend::path::quant_transposed,
+     qlib::ascend::path::quant_columns},
+};
+
+/// What a law makes a device do; the rest is the CPU's by design (ascend_backend.hpp).
+enum class device_work { ranges, column_ranges, column_absmax, histogram, codes, column_codes, values, scaling };
+
+/// The operation, and the path that the row must take.
+inline std::pair<qlib::ascend::operation, qlib::ascend::path> expected_path(const device_row& row, device_work work) {
+  namespace a = qlib::ascend;
+  switch (work) {
+    case device_work::ranges:
+      return {a::operation::ranges, a::path::aminmax};
+    case device_work::column_ranges:
+      return {a::operation::ranges, a::path::aminmax_columns};
+    case device_work::column_absmax:
+      return {a::operation::column_absmax, a::path::aminmax_columns};
+    case device_work::histogram:
+      return {a::operation::histogram, row.histogram};
+    case device_work::codes:
+      return {a::operation::quantize, row.codes};
+    case device_work::column_codes:
+      return {a::operation::quantize, row.column_codes};
+    case device_work::values:
+      return {a::operation::dequantize, a::path::cast_mul};
+    default:
+      return {a::operation::scale, a::path::inplace_mul};
   }
 }
 
+using device_works = std::initializer_list<device_work>;
+
+/// The device did this work by these paths, and nothing else, whatever the CPU did beside it.
+inline void check_paths(const device_row& row, const qlib::ascend::path_record& taken, device_works works) {
+  namespace a = qlib::ascend;
+  for (std::size_t o = 0; o < a::operation_count; ++o)
+    for (std::size_t p = 0; p < a::path_count; ++p) {
+      const auto operation = static_cast<a::operation>(o);
+      const auto path = static_cast<a::path>(p);
+      if (path == a::path::cpu) continue;
+      const bool expected = std::any_of(works.begin(), works.end(), [&](device_work w) {
+        return expected_path(row, w) == std::pair{operation, path};
+      });
+      INFO(a::name_of(operation), " by ", a::name_of(path));
+      CHECK(taken.took(operation, path) == expected);
+    }
+}
+
+/// Calls check(backend, its name) for a lane of each row. The device must last, do the work that is its, take no path back, and have been used
+/// without a violation or a leak.
 template <class Check>
-void for_each_backend(Check check) {
+void for_each_device_backend(device_works works, std::size_t rows, Check check) {
+  for (const device_row& row : std::span{device_rows}.first(rows)) {
+    const std::string name = std::string{"ascend, "} + row.name;
+    CAPTURE(name);
+    const ascend_test::fake device{{{"SOC", row.chip}, {"HISTC", row.bins}, {"STATIC", row.static_codes}}, row.variant};
+    qlib::ascend::lane_options options;
+    if (row.chunk_bytes > 0) options.chunk_bytes = options.smallest_chunk_bytes = row.chunk_bytes;
+    const ascend_test::session lane{device, {0}, 1, options};
+    check(*lane, name);
+    CHECK(lane->finish());
+    check_paths(row, lane->shared_lane()->record(), works);
+    const bool counts = std::find(works.begin(), works.end(), device_work::histogram) != works.end();
+    CHECK(lane.lines.size() == (counts && row.histogram == qlib::ascend::path::cpu ? 1 : 0));  // says why Histc is not used
+  }
+}
+
+/// `works`: what a device must do itself. `rows`: how many ways to use one.
+template <class Check>
+void for_each_backend(device_works works, std::size_t rows, Check check) {
   for_each_host_backend(check);
-  for_each_device_backend(check);
+  for_each_device_backend(works, rows, check);
+}
+template <class Check>
+void for_each_backend(device_works works, Check check) {
+  for_each_backend(works, works.size() == 0 ? 1 : std::size(device_rows), check);
 }
 
 }  // namespace law

@@ -1,6 +1,7 @@
 #include "matrices.hpp"
 #include "registered.hpp"
 
+#include <qlib/backend/ascend/ascend_backend.hpp>
 #include <qlib/backend/native.hpp>
 
 #include <doctest/doctest.h>
@@ -52,9 +53,9 @@ law::matrix<std::int8_t> any_codes(const quant_spec& spec, std::size_t rows, std
 }
 
 template <class P, class B = scalar_backend>
-guarded packed(const quant_spec& spec, matrix_view<const std::int8_t> codes) {
+guarded packed(const quant_spec& spec, matrix_view<const std::int8_t> codes, const B& backend = {}) {
   guarded out{P{}.layout(spec, codes.rows(), codes.cols()).bytes()};
-  P{}.pack(B{}, spec, codes, out.data());
+  P{}.pack(backend, spec, codes, out.data());
   return out;
 }
 
@@ -139,12 +140,12 @@ TEST_CASE_TEMPLATE_DEFINE("codes in a wider matrix are packed like codes that st
 }
 TEST_CASE_TEMPLATE_APPLY(packer_stride, law::packers);
 
-TEST_CASE_TEMPLATE_DEFINE("the native backend packs the scalar backend's bytes", P, packer_native) {
+TEST_CASE_TEMPLATE_DEFINE("the native backend and that of NPUs pack the scalar backend's bytes", P, packer_native) {
   for_each_accepted<P>([](const quant_spec& spec, std::size_t rows, std::size_t cols) {
     const auto q = any_codes(spec, rows, cols);
-    const guarded native = packed<P, native_backend>(spec, q.view());
-    if (!native.intact() || !std::ranges::equal(native.bytes(), packed<P>(spec, q.view()).bytes()))
-      FAIL_CHECK(spec.num_bits << " bits, " << rows << " x " << cols);
+    const guarded scalar = packed<P>(spec, q.view());
+    for (const guarded& found : {packed<P>(spec, q.view(), native_backend{}), packed<P>(spec, q.view(), ascend_backend{})})
+      if (!found.intact() || !std::ranges::equal(found.bytes(), scalar.bytes())) FAIL_CHECK(spec.num_bits << " bits, " << rows << " x " << cols);
   });
 }
 TEST_CASE_TEMPLATE_APPLY(packer_native, law::packers);

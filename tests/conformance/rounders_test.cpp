@@ -1,3 +1,4 @@
+#include "backends.hpp"
 #include "matrices.hpp"
 #include "registered.hpp"
 
@@ -36,8 +37,8 @@ struct rounded {
   int zero(std::size_t t) const { return zero_points.empty() ? 0 : zero_points[t]; }
 };
 
-template <class R, class T>
-rounded round_with(const law::matrix<T>& w, const quant_spec& spec) {
+template <class R, class T, class B = scalar_backend>
+rounded round_with(const law::matrix<T>& w, const quant_spec& spec, const B& backend = {}) {
   rounded out{{}, {}, {w.rows, w.cols}, grid_of(spec.granularity, w.rows, w.cols), resolve(spec.granularity, w.rows, w.cols)};
   std::vector<range> ranges(out.tiles.tiles());
   scalar_backend{}.ranges(w.view(), spec.granularity, std::span{ranges});
@@ -49,7 +50,7 @@ rounded round_with(const law::matrix<T>& w, const quant_spec& spec) {
   law::matrix<float> gram{w.cols, w.cols};
   for (std::size_t i = 0; i < w.cols; ++i) gram.view()(i, i) = 1;
   const statistics_view stats{.column_absmax = ones, .gram = std::as_const(gram).view(), .tokens = 1};
-  R{}.round(scalar_backend{}, w.view(), spec, stats, as_const(q), out.codes.view());
+  R{}.round(backend, w.view(), spec, stats, as_const(q), out.codes.view());
   return out;
 }
 
@@ -100,6 +101,20 @@ TEST_CASE_TEMPLATE_DEFINE("16-bit weights get the codes of the floats that they 
   check(law::gaussian<f16>(6, 24, 5));
 }
 TEST_CASE_TEMPLATE_APPLY(rounder_elements, law::rounders);
+
+TEST_CASE_TEMPLATE_DEFINE("every backend gives a rounder's codes within its tolerance", R, rounder_backends) {
+  law::for_each_backend({law::device_work::codes}, [](const auto& backend, const std::string& name) {
+    CAPTURE(name);
+    law::code_comparison all{law::tolerance_of(backend, dtype::f32)};
+    for (const quant_spec& spec : all_specs())
+      for (const auto& w : matrices) {
+        const rounded fast = round_with<R>(w, spec, backend), slow = round_with<R>(w, spec);
+        CAPTURE(spec.num_bits);
+        REQUIRE(all.near(fast.codes.elements.data(), slow.codes.elements.data(), slow.codes.elements.size()));
+      }
+  });
+}
+TEST_CASE_TEMPLATE_APPLY(rounder_backends, law::rounders);
 
 TEST_CASE("rtn errs by half a step at most, and clips only to a bound") {
   for (const quant_spec& spec : all_specs()) {

@@ -100,8 +100,9 @@ void quantization_behind_scaling_is_scalar(ForEach for_each) {
 TEST_CASE_TEMPLATE("quantization behind a scaling has the scalar bits, for every tile shape and spec, with and without factors", T, float, bf16,
                    f16) {
   quantization_behind_scaling_is_scalar<T>([](auto check) { law::for_each_host_backend(check); });
-  law::for_each_device_backend(
-      [](const auto& backend, const std::string& name) { quantization_behind_scaling_is_scalar<T>([&](auto check) { check(backend, name); }); });
+  law::for_each_device_backend({}, 1, [](const auto& backend, const std::string& name) {
+    quantization_behind_scaling_is_scalar<T>([&](auto check) { check(backend, name); });
+  });
 }
 
 TEST_CASE("quantization behind a scaling is its separate steps: scale, solve, quantize, dequantize, unscale") {
@@ -138,7 +139,7 @@ TEST_CASE("quantization behind a scaling is its separate steps: scale, solve, qu
 }
 
 TEST_CASE("a product that is not finite is refused, wherever it is") {
-  for_each_backend([](const auto& backend, const std::string& name) {
+  for_each_backend({}, [](const auto& backend, const std::string& name) {
     CAPTURE(name);
     std::mt19937 random{33};
     for (std::size_t cols : {1, 20, 128, 512, 4100})
@@ -161,27 +162,28 @@ TEST_CASE("a product that is not finite is refused, wherever it is") {
 }
 
 TEST_CASE("scaled columns and rows have the scalar bits, and nothing beside them is written") {
-  for_each_backend([](const auto& backend, const std::string& name) {
+  for_each_backend({law::device_work::scaling}, [](const auto& backend, const std::string& name) {
     CAPTURE(name);
     std::mt19937 random{34};
     for (std::size_t cols : {1, 3, 15, 16, 17, 64, 100, 1000})
-      for (data kind : all_data) {
-        auto x = make<float>(4, cols, kind, random);
-        x.view()(1, cols / 2) = -inf;
-        const auto by_columns = some_scales(cols, random), by_rows = some_scales(4, random);
-        loose_matrix<float> fast = x, slow = x;
-        backend.scale_columns(fast.view(), by_columns);
-        scalar_backend{}.scale_columns(slow.view(), by_columns);
-        REQUIRE(fast == slow);
-        backend.scale_rows(fast.view(), by_rows);
-        scalar_backend{}.scale_rows(slow.view(), by_rows);
-        REQUIRE(fast == slow);
-      }
+      for (data kind : all_data)
+        for (bool finite : {true, false}) {
+          auto x = make<float>(4, cols, kind, random);
+          if (!finite) x.view()(1, cols / 2) = -inf;
+          const auto by_columns = some_scales(cols, random), by_rows = some_scales(4, random);
+          loose_matrix<float> fast = x, slow = x;
+          backend.scale_columns(fast.view(), by_columns);
+          scalar_backend{}.scale_columns(slow.view(), by_columns);
+          REQUIRE(fast == slow);
+          backend.scale_rows(fast.view(), by_rows);
+          scalar_backend{}.scale_rows(slow.view(), by_rows);
+          REQUIRE(fast == slow);
+        }
   });
 }
 
 TEST_CASE("Hadamard transforms of rows and columns have the scalar bits for every block size") {
-  for_each_backend([](const auto& backend, const std::string& name) {
+  for_each_backend({}, [](const auto& backend, const std::string& name) {
     CAPTURE(name);
     std::mt19937 random{35};
     for (std::size_t block = 1; block <= 16384; block *= 2)
@@ -207,7 +209,7 @@ TEST_CASE("Hadamard transforms of rows and columns have the scalar bits for ever
 }
 
 TEST_CASE("sums of signed rows have the scalar bits") {
-  for_each_backend([](const auto& backend, const std::string& name) {
+  for_each_backend({}, [](const auto& backend, const std::string& name) {
     CAPTURE(name);
     std::mt19937 random{36};
     for (std::size_t rows : {1, 2, 12, 28})

@@ -105,11 +105,24 @@ int plan_quant(planning& p, const void* x_, const void* scale_, const void* offs
   require_code_shape(p, *x, *y);
   if (const int c = p.failed()) return c;
   const int top = top_of(type);
+  const bool halves = p.options().static_f16;
   return p.finish(copy_workspace({x, y}), workspace, executor, [=](std::span<const view> v) {
     const auto from = load_floats(v[0]);
     const auto scales = load_floats(v[1]);
     const auto offsets = v[2].base == nullptr ? std::vector<float>(scales.size(), 0.0f) : load_floats(v[2]);
     std::vector<float> codes(from.size());
+    if (halves) {
+      const rounding how = mode == rounding::even ? rounding::away : mode;
+      for (size_t i = 0; i < from.size(); ++i) {
+        const size_t at = along_axis(v[0], axis, i, scales.size());
+        const float factor = saturate_f16(scales[at]);
+        float q = saturate_f16(saturate_f16(from[i]) * factor);
+        if (root) q = saturate_f16(q * factor);
+        codes[i] = through_half(how, saturate_f16(q + saturate_f16(offsets[at])), -top - 1, top);
+      }
+      store_codes(v[3], codes);
+      return 0;
+    }
     for (size_t i = 0; i < from.size(); ++i) {
       const size_t at = along_axis(v[0], axis, i, scales.size());
       float q = from[i] * scales[at];

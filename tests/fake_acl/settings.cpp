@@ -8,7 +8,8 @@
 namespace fake_acl {
 namespace {
 
-constexpr std::array keys{"SOC", "DEVICES", "MEMORY", "FAIL", "LOST", "COPY_NS_PER_KIB", "COMPUTE_NS_PER_KIB", "TASK_US", "HISTC", "ABORT", "REPORT"};
+constexpr std::array keys{"SOC",     "DEVICES", "MEMORY", "FAIL",  "LOST",  "COPY_NS_PER_KIB", "COMPUTE_NS_PER_KIB",
+                          "TASK_US", "HISTC",   "STATIC", "ABORT", "REPORT"};
 
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
@@ -82,6 +83,9 @@ bool apply(const std::string& key, const std::string& value, settings& s) {
   } else if (key == "HISTC") {
     s.torch_histc = value == "torch";
     return s.torch_histc || value == "own";
+  } else if (key == "STATIC") {
+    s.static_f16 = value == "f16";
+    return s.static_f16 || value == "f32";
   } else if (key == "ABORT") {
     s.abort = value == "1";
   } else if (key == "REPORT") {

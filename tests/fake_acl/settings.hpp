@@ -24,6 +24,7 @@ struct settings {
   uint64_t compute_ns_per_kib = 0;  ///< of the bytes that the operands' views cover
   uint64_t task_us = 0;
   bool torch_histc = false;  ///< Histc computes bins as torch.histc does, to the last bit
+  bool static_f16 = false;   ///< AscendQuant and AscendQuantV3 compute in fp16, ties away from zero
   bool abort = false;
   std::string report;  ///< file that gets the report when the process ends
 };

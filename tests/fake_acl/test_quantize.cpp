@@ -161,6 +161,23 @@ TEST_CASE("DynamicQuant takes rows of whole 32 values alone on 310P and 910A") {
   CHECK(code_on("Ascend910B3", 33) == 0);
 }
 
+TEST_CASE("AscendQuant computes in fp16 and rounds half away where that is asked for") {
+  const auto codes_with = [](const char* arithmetic) {
+    session s("Ascend310P3");
+    REQUIRE(fake_configure("STATIC", arithmetic) == 0);
+    array x(std::vector<float>{0.5f, 2.5f, -0.5f, 22.4951f, 70000, -70000, 1, 3}, F32, {1, 8});
+    array scale(std::vector<float>{1}, F32, {1});
+    array y = empty<int8_t>(I8, {1, 8}, 32);
+    CHECK(ascend_quant.run(s.stream, x.tensor, scale.tensor, nullptr, false, "round", I8, y.tensor) == 0);
+    auto q = y.read<int8_t>();
+    q.resize(8);
+    return q;
+  };
+  CHECK(codes_with("f16") == std::vector<int8_t>{1, 3, -1, 23, 127, -128, 1, 3});  // fp16(22.4951) = 22.5
+  CHECK(codes_with("f32") == std::vector<int8_t>{0, 2, 0, 22, 127, -128, 1, 3});
+  CHECK(fake_configure("STATIC", "bf16") == 107000);
+}
+
 TEST_CASE("DynamicQuant takes no fp32 and no single dimension, and int4 only on A2") {
   session s;
   array x(std::vector<float>(8, 1), F32, {1, 8});

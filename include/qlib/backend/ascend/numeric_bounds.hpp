@@ -3,6 +3,7 @@
 #include <qlib/core/dtype.hpp>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace qlib::inline v0::ascend {
 
@@ -24,12 +25,18 @@ struct numeric_bounds {
 /// lie near enough to a tie. Values of few bits lie at ties themselves (half of a tile's largest is code 63.5): one mantissa of the 2^7 that
 /// bf16 has, or the 2^10 of f16. Dynamic codes are as near on A2 (for f16, 6.8e-5 of them measured on the vendor's arithmetic, and one
 /// unit in the last place of the scale); 310P multiplies in f16 and rounds ties away: 1.07e-2, and f16's 2^-10. How it computes static codes is
-/// not known: the same is allowed.
+/// not known: in f16 x, 1/s and the product are three roundings of 2^-11, 0.19 of a code at most; 1.2e-2 of a trained model's codes differ so.
 constexpr numeric_bounds bounds_of(soc_family family, dtype type) {
   if (family == soc_family::p310 || family == soc_family::train1) return {.static_rate = 2e-2, .dynamic_rate = 2e-2, .scale_relative = 0x1p-10};
   const double rate = type == dtype::bf16 ? 0x1p-7 : type == dtype::f16 ? 0x1p-10 : 1e-4;
   return {.static_rate = rate, .dynamic_rate = rate};
 }
+
+/// Where static codes may be made in f16, for all that is known: scales and zero points that f16 holds in too few bits, or not at all, are the
+/// CPU's. Scales up to 2^8, so that values beyond f16 are beyond the codes too.
+constexpr bool may_quantize_in_f16(soc_family family) { return family == soc_family::p310; }
+constexpr bool f16_quantizes_by(float scale) { return scale > 0x1p-15f && scale <= 0x1p8f; }
+constexpr bool f16_quantizes_from(std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 127; }
 
 /// Where 127 / absmax is an f16, and not an f32.
 constexpr bool quantizes_in_f16(soc_family family) { return family == soc_family::p310 || family == soc_family::train1; }

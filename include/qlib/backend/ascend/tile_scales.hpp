@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/backend/ascend/numeric_bounds.hpp>
 #include <qlib/backend/ascend/staging.hpp>
 
 #include <cmath>
@@ -41,6 +42,15 @@ struct tile_scales {
 inline bool have_reciprocals(std::span<const float> scales) {
   for (const float s : scales)
     if (!std::isnormal(s) || !std::isnormal(1.0f / s)) return false;
+  return true;
+}
+
+/// No value is lost to an f16 on the way to its code.
+inline bool fit_f16(const_qparams_view q) {
+  for (const float s : q.scales.first(q.grid.tiles()))
+    if (!f16_quantizes_by(s)) return false;
+  for (const std::int32_t z : q.zero_points)
+    if (!f16_quantizes_from(z)) return false;
   return true;
 }
 
