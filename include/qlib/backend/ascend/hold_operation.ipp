@@ -3,8 +3,8 @@
 #include <qlib/backend/ascend/hold_operation.hpp>
 #include <qlib/backend/ascend/test_matrices.hpp>
 
+#include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 namespace qlib::inline v0::ascend {
@@ -16,8 +16,8 @@ inline attempt run(lane& l, path p, const host_matrix& x) {
   const bool widened = p == path::hold_widened;
   const std::size_t element = widened ? x.element_bytes() : 4, row_bytes = x.cols * element;
   if (failure f = l.reserve_held(x.rows * x.cols * 4)) return f;
-  // Chunks begin at addresses that ops can write to.
-  const std::size_t unit = 8 / std::gcd(x.cols, std::size_t{8});
+  // Chunks begin at addresses that ops can write to: at multiples of 8 values.
+  const std::size_t unit = 8 / std::min<std::size_t>(8, x.cols & (0 - x.cols));
   const std::size_t most = std::max<std::size_t>(1, l.chunk_bytes() / (unit * row_bytes)) * unit;
   const segments cut = segments::of(x.cols, x.cols);
   for (std::size_t first = 0; first < x.rows; first += most) {

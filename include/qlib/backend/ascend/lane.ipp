@@ -4,7 +4,6 @@
 #include <qlib/backend/ascend/lane.hpp>
 
 #include <algorithm>
-#include <functional>
 #include <memory>
 
 namespace qlib::inline v0::ascend {
@@ -102,8 +101,9 @@ QLIB_INLINE void lane::stop_holding() {
 }
 
 QLIB_INLINE std::byte* lane::held(const host_matrix& x) const {
-  if (!holds() || x.type != held_.type || x.cols != held_.cols || x.stride != held_.stride || std::less<>{}(x.data, held_.data)) return nullptr;
-  const auto from = static_cast<std::size_t>(x.data - held_.data), row = x.stride * x.element_bytes();
+  if (!holds() || x.type != held_.type || x.cols != held_.cols || x.stride != held_.stride) return nullptr;
+  // By number: the pointers may be into different matrices. What lies before is far beyond the end.
+  const auto from = reinterpret_cast<std::uintptr_t>(x.data) - reinterpret_cast<std::uintptr_t>(held_.data), row = x.stride * x.element_bytes();
   if (from % row != 0 || from / row + x.rows > held_.rows) return nullptr;
   const std::size_t at = from / row * x.cols * 4;
   return at % 32 == 0 ? held_memory_.data() + at : nullptr;
