@@ -102,13 +102,15 @@ TEST_CASE("the time of a run is forecast within a factor that no neighbour on th
                                              {"--quant_type", "w8a8", "--calib_ids", m.ids, "--anti_method", "m6"}}) {
     CAPTURE(flags.size());
     flags.insert(flags.end(), {"--threads", "1"});
-    double least = 1e9, forecast = 0;
-    for (int i = 0; i < 2; ++i) {
-      forecast = m.plan(flags)["seconds"].get<double>();
+    // The formula that this replaces said a thirtieth of the first, and five times the last, every time. One probe of three may meet a stall.
+    double least = 1e9, ratio = 0;
+    for (int i = 0; i < 3 && !(ratio > 0.25 && ratio < 4); ++i) {
+      const double forecast = m.plan(flags)["seconds"].get<double>();
       least = std::min(least, taken_by(m, flags).seconds);
+      ratio = forecast / least;
     }
-    CHECK(forecast > least / 4);  // the formula that this replaces said a thirtieth of the first, and five times the last
-    CHECK(forecast < least * 4);
+    CHECK(ratio > 0.25);
+    CHECK(ratio < 4);
   }
 }
 

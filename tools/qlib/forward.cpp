@@ -106,7 +106,7 @@ errors prepare_forward(const quant_options& o, prepared& p) {
 
 std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
   // Beyond what is there now: code and tables of the kernels, of oneDNN and what it generates.
-  constexpr std::uint64_t kernels = std::uint64_t{4} << 20, products = std::uint64_t{32} << 20, product_rooms = std::uint64_t{4} << 20;
+  constexpr std::uint64_t kernels = std::uint64_t{9} << 20, products = std::uint64_t{32} << 20, product_rooms = std::uint64_t{4} << 20;
   const process_memory memory = memory_of_process();
   std::uint64_t most = kernels + forecast_run_memory(p.plan, thread_count(o), !o.report.empty());
   if (p.forward) {
