@@ -6,12 +6,12 @@
 /// them. Usage: conversion_bench DIR [--layers N] [--threads N] [--rounds N] [--cached]
 #include "synthetic_llama.hpp"
 
+#include <qlib/core/stopwatch.hpp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/run.hpp>
 #include <qlib/recipe/flags.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -23,9 +23,9 @@ namespace {
 
 template <class F>
 double seconds_of(F&& f) {
-  const auto start = std::chrono::steady_clock::now();
+  const qlib::stopwatch start;
   f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return start.seconds();
 }
 
 void write_files(const qlib::quantization_plan& plan, const std::string& folder, bool sync) {

@@ -3,8 +3,9 @@
 /// Models are made in DIR once and stay there. Time and memory are of the fastest of N runs, forecasts the median of N.
 #include "synthetic_llama.hpp"
 
+#include <qlib/core/stopwatch.hpp>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -68,7 +69,7 @@ run run_program(const std::vector<std::string>& words, const std::string& out) {
   std::vector<char*> argv;
   for (const std::string& w : words) argv.push_back(const_cast<char*>(w.c_str()));
   argv.push_back(nullptr);
-  const auto start = std::chrono::steady_clock::now();
+  const qlib::stopwatch start;
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
@@ -80,7 +81,7 @@ run run_program(const std::vector<std::string>& words, const std::string& out) {
   rusage usage{};
   ::wait4(pid, &status, 0, &usage);
   run r;
-  r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  r.seconds = start.seconds();
   r.done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   r.megabytes = static_cast<double>(usage.ru_maxrss) * 1024e-6;
   std::ostringstream text;

@@ -1,11 +1,11 @@
 // Searches of outlier suppression on one linear, one thread: time as a multiple of the products that they cannot do without.
+#include <qlib/core/stopwatch.hpp>
 #include <qlib/linalg/int8_gemm.hpp>
 #include <qlib/registry.hpp>
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <random>
 #include <string>
 #include <vector>
@@ -44,10 +44,10 @@ struct linear {
     const matrix_view<const float> x{inputs.data(), tokens, cols};
     const matrix_view<float> y{outputs.data(), tokens, rows};
     if (of_codes && codes.scales().empty() && (!codes.quantize(x) || !weight_codes.quantize(weights[0]))) return 0;
-    const auto start = std::chrono::steady_clock::now();
+    const qlib::stopwatch start;
     if (of_codes) code_products(codes, weight_codes, y);
     else products(x, weights[0], y);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return start.seconds();
   }
 };
 
@@ -66,9 +66,9 @@ void search(benchmark::State& state, const Policy& policy, const quant_spec& w, 
   std::vector<double> alone, all;
   for (auto _ : state) {  // products before and after, so that a clock that changes meets both
     for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds(of_codes));
-    const auto start = std::chrono::steady_clock::now();
+    const qlib::stopwatch start;
     benchmark::DoNotOptimize(policy.solve(group, stats));
-    all.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    all.push_back(start.seconds());
     for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds(of_codes));
     state.SetIterationTime(all.back());
   }

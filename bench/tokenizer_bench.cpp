@@ -1,11 +1,11 @@
 // Tokenizer: seconds to load, and MB/s of encoding with an empty and with a warm cache of pieces, one thread.
 //   tokenizer_bench DIRECTORY_OR_TOKENIZER_JSON TEXT_FILE [rounds]
 // The text is cut at line ends into texts of 64 KiB, as calibration data comes.
+#include <qlib/core/stopwatch.hpp>
 #include <qlib/io/file.hpp>
 #include <qlib/tokenizer/tokenizer.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -13,10 +13,6 @@
 #include <vector>
 
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 std::vector<std::string_view> texts_of(std::string_view all) {
   std::vector<std::string_view> texts;
@@ -46,22 +42,22 @@ int main(int argc, char** argv) {
   double load = 1e9, cold = 1e9, warm = 1e9;
   std::size_t ids = 0;
   for (int round = 0; round < rounds; ++round) {
-    auto start = std::chrono::steady_clock::now();
+    const qlib::stopwatch loading;
     const auto words = qlib::tokenizer::load(argv[1]);
-    load = std::min(load, seconds_since(start));
+    load = std::min(load, loading.seconds());
     if (!words) {
       std::fprintf(stderr, "tokenizer_bench: %s\n", words.error().text().c_str());
       return 2;
     }
     for (double* best : {&cold, &warm}) {
-      start = std::chrono::steady_clock::now();
+      const qlib::stopwatch start;
       ids = 0;
       for (const std::string_view one : texts) {
         const auto encoded = words->encode(one, false);
         if (!encoded) return 1;
         ids += encoded->size();
       }
-      *best = std::min(*best, seconds_since(start));
+      *best = std::min(*best, start.seconds());
     }
   }
   const double megabytes = static_cast<double>(text->size()) / 1e6;

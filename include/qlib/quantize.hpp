@@ -67,6 +67,18 @@ class quantized_matrix {
 
 namespace detail {
 
+[[gnu::cold]] inline error out_of_memory() {
+  return {.kind = error_kind::run_failed, .subject = "quantize", .problem = "out of memory", .remedy = {}};
+}
+
+[[gnu::cold]] inline error indivisible(std::size_t cols, std::size_t group_size) {
+  error e{.subject = "weight", .problem = "in_features ", .remedy = "choose a group_size that divides it"};
+  e.problem += std::to_string(cols);
+  e.problem += " is not a multiple of group_size ";
+  e.problem += std::to_string(group_size);
+  return e;
+}
+
 /// The first statistic of the inputs that a policy needs and `stats` does not have for every column, as an error.
 inline status check_statistics(needs wanted, const statistics_view& stats, std::size_t cols, std::string_view policy) {
   const auto lacks = [&](needs one, std::size_t size) { return includes(wanted, one) && size != cols; };
@@ -101,14 +113,10 @@ requires std::convertible_to<const Spec&, quant_spec> result<quantized_matrix> q
   pipeline<O, S, R, P, B> stages{};
   if (status s = stages.packer.accepts(spec, weight.rows(), weight.cols()); !s) return std::move(s).error();
   if (spec.granularity.rows == 1 && spec.granularity.cols > 1 && weight.cols() % spec.granularity.cols != 0)
-    return error{
-        .subject = "weight",
-        .problem = "in_features " + std::to_string(weight.cols()) + " is not a multiple of group_size " + std::to_string(spec.granularity.cols),
-        .remedy = "choose a group_size that divides it"};
+    return detail::indivisible(weight.cols(), spec.granularity.cols);
   quantized_matrix out{spec, stages.packer.layout(spec, weight.rows(), weight.cols()), grid_of(spec.granularity, weight.rows(), weight.cols())};
   buffer scratch{P::stores_codes ? 0 : strip_rows(spec, P::row_multiple, weight.rows(), weight.cols(), sizeof(E)) * weight.cols()};
-  if (!out.allocated() || (scratch.size() > 0 && scratch.data() == nullptr))
-    return error{.kind = error_kind::run_failed, .subject = "quantize", .problem = "out of memory", .remedy = {}};
+  if (!out.allocated() || (scratch.size() > 0 && scratch.data() == nullptr)) return detail::out_of_memory();
   const auto run = [&]<class V>(matrix_view<const V> w) { return stages.run(w, spec, stats, out.params(), scratch.data(), out.data()); };
   status done;
   if constexpr (std::is_same_v<S, no_suppressor>) {
@@ -116,8 +124,7 @@ requires std::convertible_to<const Spec&, quant_spec> result<quantized_matrix> q
   } else {
     if (status s = detail::check_statistics(S::needs, stats, weight.cols(), S::name); !s) return std::move(s).error();
     buffer memory{weight.size() * sizeof(float)};
-    if (memory.data() == nullptr && memory.size() > 0)
-      return error{.kind = error_kind::run_failed, .subject = "quantize", .problem = "out of memory", .remedy = {}};
+    if (memory.data() == nullptr && memory.size() > 0) return detail::out_of_memory();
     const matrix_view<float> folded{reinterpret_cast<float*>(memory.data()), weight.rows(), weight.cols()};
     stages.backend.to_float(matrix_view<const E>{weight}, folded);
     out.set_suppression(stages.suppress(folded, spec, stats));

@@ -1,5 +1,5 @@
 // A matrix that stays on the device is uploaded once, and nothing else changes.
-#include "ascend_matrices.hpp"
+#include "backends.hpp"
 
 #include <qlib/backend/hold.hpp>
 #include <qlib/quantize.hpp>
@@ -13,7 +13,7 @@ namespace {
 using namespace qlib;
 using ascend_test::fake;
 using ascend_test::session;
-using law::loose;
+using law::loose_gaussian, law::loose_matrix;
 using law::same_bits;
 
 constexpr const auto& chips = law::ascend_chips;
@@ -28,7 +28,7 @@ TEST_CASE_TEMPLATE("Ascend: a held matrix is uploaded once for its ranges and it
       small.chunk_bytes = small.smallest_chunk_bytes = 64 << 10;  // several chunks
       session s{f, {0}, 1, small};
       constexpr std::size_t rows = 300, cols = 264;
-      const loose<T> x{rows, cols, 7};
+      const auto x = loose_gaussian<T>(rows, cols, 7);
       const grid g = grid_of(t, rows, cols);
       const quant_spec spec{.granularity = t};
       const auto range_and_quantize = [&] {
@@ -36,7 +36,7 @@ TEST_CASE_TEMPLATE("Ascend: a held matrix is uploaded once for its ranges and it
         s->ranges(x.view(), t, std::span{seen});
         std::vector<float> scales(g.tiles());
         solve_qparams(seen, spec, {g, scales, {}});
-        loose<std::int8_t> codes{rows, cols};
+        loose_matrix<std::int8_t> codes{rows, cols};
         s->quantize(x.view(), spec, {g, scales, {}}, codes.view());
         return std::pair{scales, codes.memory};
       };
@@ -67,7 +67,7 @@ TEST_CASE_TEMPLATE("Ascend: a held matrix is uploaded once for its ranges and it
       REQUIRE(!paths.empty());
       CHECK(paths.back() == (widened ? "hold: Cast to f32" : "hold: as f32"));
       // What changed since is uploaded again.
-      loose<T> other = x;
+      loose_matrix<T> other = x;
       other.view()(3, 3) = law::narrowed<T>(9.0f);
       std::vector<range> seen(g.tiles(), range::empty()), expected = seen;
       s->ranges(matrix_view<const T>{other.view()}, t, std::span{seen});
@@ -114,7 +114,7 @@ TEST_CASE("Ascend: what cannot be held is uploaded by each operation") {
   SUBCASE("a NaN") {
     fake f;
     session s{f};
-    loose<float> x{40, 64, 3};
+    auto x = loose_gaussian<float>(40, 64, 3);
     x.view()(7, 5) = std::numeric_limits<float>::quiet_NaN();
     CHECK(!hold(*s, matrix_view<const float>{x.view()}));
     ranges_are_right(s, x.view());
@@ -124,26 +124,26 @@ TEST_CASE("Ascend: what cannot be held is uploaded by each operation") {
     ascend::lane_options options;
     options.largest_held_bytes = 1000;
     session s{f, {0}, 1, options};
-    const loose<float> x{40, 64, 3};
+    const auto x = loose_gaussian<float>(40, 64, 3);
     CHECK(!hold(*s, x.view()));
     ranges_are_right(s, x.view());
   }
   SUBCASE("no room on the device") {
     fake f{{{"MEMORY", std::to_string(600 << 10)}}};
     session s{f};
-    const loose<float> x{1000, 200, 3};
+    const auto x = loose_gaussian<float>(1000, 200, 3);
     CHECK(!hold(*s, x.view()));
     ranges_are_right(s, x.view());
   }
   SUBCASE("no Cast: as f32") {
     fake f{{{"FAIL", "aclnnCastGetWorkspaceSize:1:561003"}}};
     session s{f};
-    const loose<bf16> x{40, 64, 3};
+    const auto x = loose_gaussian<bf16>(40, 64, 3);
     CHECK(hold(*s, x.view()));
     CHECK(s->paths() == std::vector<std::string>{"hold: as f32"});
   }
   SUBCASE("no device") {
-    const loose<float> x{4, 4, 3};
+    const auto x = loose_gaussian<float>(4, 4, 3);
     CHECK(!hold(ascend_backend{}, x.view()));
     CHECK(!hold(scalar_backend{}, x.view()));
   }

@@ -1,6 +1,6 @@
 // What the Ascend backend has beyond the suite that it shares with all backends (backend_test.cpp): products, tokens, the paths it takes, several
 // chunks. Against the scalar backend, on the fake of both rounding profiles.
-#include "ascend_matrices.hpp"
+#include "backends.hpp"
 
 #include <qlib/backend/ascend/matmul_operation.hpp>
 #include <qlib/backend/ascend/token_operation.hpp>
@@ -18,7 +18,7 @@ namespace {
 using namespace qlib;
 using ascend_test::fake;
 using ascend_test::session;
-using law::loose;
+using law::loose_gaussian, law::loose_matrix;
 using law::same_bits;
 
 constexpr const auto& chips = law::ascend_chips;
@@ -58,7 +58,7 @@ TEST_CASE_TEMPLATE("Ascend: ranges of every tile shape equal the scalar ones", T
     for (const shape& at : shapes)
       for (tile t : tiles) {
         const std::size_t rows = at.rows, cols = at.cols;
-        const loose<T> x{rows, cols, 7};
+        const auto x = loose_gaussian<T>(rows, cols, 7);
         const std::size_t n = grid_of(t, rows, cols).tiles();
         for (range before : {range::empty(), range{-0.03f, 0.04f}, range::undefined()}) {
           std::vector<range> fast(n, before), slow(n, before);
@@ -83,7 +83,7 @@ TEST_CASE_TEMPLATE("Ascend: a NaN or an infinity anywhere makes its tile undefin
   for (tile t : tiles)
     for (float bad : {nan, inf, -inf})
       for (std::size_t place : {0, 63, 64, 2000, 71 * 64 - 1}) {
-        loose<T> x{71, 64, 3};
+        auto x = loose_gaussian<T>(71, 64, 3);
         x.view()(place / 64, place % 64) = law::narrowed<T>(bad);
         std::vector<range> fast(grid_of(t, 71, 64).tiles(), range::empty()), slow = fast;
         s->ranges(matrix_view<const T>{x.view()}, t, std::span{fast});
@@ -103,7 +103,7 @@ TEST_CASE_TEMPLATE("Ascend: the largest magnitudes of columns equal the scalar o
     session s{f};
     for (const shape& at : shapes) {
       const std::size_t rows = at.rows, cols = at.cols;
-      const loose<T> x{rows, cols, 9};
+      const auto x = loose_gaussian<T>(rows, cols, 9);
       std::vector<float> fast(cols, 0.02f);
       fast[cols / 2] = std::numeric_limits<float>::quiet_NaN();
       std::vector<float> slow = fast;
@@ -122,7 +122,7 @@ TEST_CASE_TEMPLATE("Ascend: histograms equal the scalar ones, also at the edges 
     session s{f};
     for (std::size_t bins : {1, 7, 100, 2048, 9000})
       for (range limits : {range{-0.1f, 0.2f}, range{-1e-3f, 1e-3f}, range{-0x1p-140f, 0x1p-141f}, range{-3e38f, 3e38f}}) {
-        loose<T> x{40, 90, 11};
+        auto x = loose_gaussian<T>(40, 90, 11);
         for (std::size_t b = 0; b < 90; ++b)
           x.view()(5, b) = law::narrowed<T>(limits.min + (limits.max * 0.5f - limits.min * 0.5f) * 2 * static_cast<float>(b) / 100);
         std::vector<std::uint32_t> fast(bins, 7), slow(bins, 7);
@@ -144,7 +144,7 @@ TEST_CASE("Ascend: histograms are made by a device whose bins are ours to the la
       session s{f, {0}, 1, small};
       for (std::size_t bins : {1, 100, 2048})
         for (range limits : {range{-0.1f, 0.2f}, range{-0.13f, 0.17f}}) {
-          loose<float> x{40, 500, 11};
+          auto x = loose_gaussian<float>(40, 500, 11);
           for (std::size_t b = 0; b < 500; ++b)  // at edges of bins, and beside them
             x.view()(5, b) = std::nextafter(limits.min + (limits.max - limits.min) * static_cast<float>(b) / 500, b % 3 == 0 ? -1.0f : 1.0f);
           std::vector<std::uint32_t> fast(bins, 7), slow(bins, 7);
@@ -171,10 +171,10 @@ TEST_CASE_TEMPLATE("Ascend: codes are within one of the scalar ones, and few dif
           for (bool symmetric : {true, false})
             for (scale_rule rule : {scale_rule::ascend, scale_rule::compressed_tensors}) {
               const std::size_t rows = at.rows, cols = at.cols;
-              const loose<T> x{rows, cols, static_cast<unsigned>(rows + cols)};
+              const auto x = loose_gaussian<T>(rows, cols, static_cast<unsigned>(rows + cols));
               const quant_spec spec{.num_bits = num_bits, .symmetric = symmetric, .granularity = t, .rule = rule};
               const params q{x.view(), spec};
-              loose<std::int8_t> fast{rows, cols}, slow{rows, cols};
+              loose_matrix<std::int8_t> fast{rows, cols}, slow{rows, cols};
               s->quantize(x.view(), spec, q.view(), fast.view());
               scalar_backend{}.quantize(x.view(), spec, q.view(), slow.view());
               const bool ties = symmetric && rule == scale_rule::compressed_tensors;
@@ -200,19 +200,19 @@ TEST_CASE_TEMPLATE("Ascend: codes are within one of the scalar ones, and few dif
 TEST_CASE("Ascend: what the device's arithmetic cannot say is quantized by the CPU, to the bit") {
   fake f;
   session s{f};
-  const loose<bf16> x{9, 64, 5};
+  const auto x = loose_gaussian<bf16>(9, 64, 5);
   for (quant_spec spec : {quant_spec{.arithmetic = dtype::bf16}, quant_spec{.type = number::floating}}) {
     const params q{x.view(), spec};
-    loose<std::int8_t> fast{9, 64}, slow{9, 64};
+    loose_matrix<std::int8_t> fast{9, 64}, slow{9, 64};
     s->quantize(x.view(), spec, q.view(), fast.view());
     scalar_backend{}.quantize(x.view(), spec, q.view(), slow.view());
     CHECK(fast.memory == slow.memory);
   }
   SUBCASE("a scale without a reciprocal") {
-    const loose<float> tiny{2, 64, 5};
+    const auto tiny = loose_gaussian<float>(2, 64, 5);
     const float scales[] = {0x1p-130f, 0.5f};
     const const_qparams_view q{{2, 1}, scales, {}};
-    loose<std::int8_t> fast{2, 64}, slow{2, 64};
+    loose_matrix<std::int8_t> fast{2, 64}, slow{2, 64};
     s->quantize(tiny.view(), quant_spec{}, q, fast.view());
     scalar_backend{}.quantize(tiny.view(), quant_spec{}, q, slow.view());
     CHECK(fast.memory == slow.memory);
@@ -228,11 +228,11 @@ TEST_CASE("Ascend: values from codes equal the scalar ones") {
       for (tile t : tiles)
         for (bool symmetric : {true, false}) {
           const std::size_t rows = at.rows, cols = at.cols;
-          const loose<float> x{rows, cols, 21};
+          const auto x = loose_gaussian<float>(rows, cols, 21);
           const quant_spec spec{.symmetric = symmetric, .granularity = t};
           const params q{x.view(), spec};
           const auto codes = law::codes(rows, cols, -128, 127, 4);
-          loose<float> fast{rows, cols}, slow{rows, cols};
+          loose_matrix<float> fast{rows, cols}, slow{rows, cols};
           s->dequantize(codes.view(), spec, q.view(), fast.view());
           scalar_backend{}.dequantize(codes.view(), spec, q.view(), slow.view());
           INFO(std::string{chip}, ", ", rows, " x ", cols, ", tile ", t.rows, " x ", t.cols, ", symmetric ", symmetric);
@@ -249,8 +249,8 @@ TEST_CASE("Ascend: rows and columns are scaled with one rounding") {
     for (const shape& at : shapes)
       for (bool by_column : {false, true}) {
         const std::size_t rows = at.rows, cols = at.cols;
-        loose<float> fast{rows, cols, 13};
-        loose<float> slow = fast;
+        auto fast = loose_gaussian<float>(rows, cols, 13);
+        loose_matrix<float> slow = fast;
         const auto factors = law::gaussian(1, by_column ? cols : rows, 3, 1.0f).elements;
         if (by_column) s->scale_columns(fast.view(), factors);
         else s->scale_rows(fast.view(), factors);
@@ -271,13 +271,13 @@ TEST_CASE_TEMPLATE("Ascend: tokens are quantized by their own extremes within th
     std::size_t all = 0, different = 0;
     for (const shape& at : shapes) {
       const std::size_t rows = at.rows, cols = at.cols;
-      loose<T> x{rows, cols, 17};
+      auto x = loose_gaussian<T>(rows, cols, 17);
       if (rows > 2)
         for (std::size_t c = 0; c < cols; ++c) {
           x.view()(1, c) = T{};                                                   // a token of zeros
           x.view()(2, c) = law::narrowed<T>(to_float(x.view()(2, c)) * 0x1p-9f);  // one whose 127 / absmax is no f16
         }
-      loose<std::int8_t> fast{rows, cols}, slow{rows, cols};
+      loose_matrix<std::int8_t> fast{rows, cols}, slow{rows, cols};
       std::vector<float> scales(rows), expected(rows);
       s->quantize_per_token(matrix_view<const T>{x.view()}, fast.view(), scales);
       ascend::quantize_per_token_on_host(ascend::host_matrix{matrix_view<const T>{x.view()}}, slow.view(), expected);
@@ -381,9 +381,9 @@ TEST_CASE("Ascend: a backend without a device gives the scalar backend's bits") 
   CHECK(none.finish());
   CHECK(!none.lost());
   CHECK(none.paths().empty());
-  const loose<bf16> x{7, 50, 5};
+  const auto x = loose_gaussian<bf16>(7, 50, 5);
   const params q{x.view(), quant_spec{}};
-  loose<std::int8_t> fast{7, 50}, slow{7, 50};
+  loose_matrix<std::int8_t> fast{7, 50}, slow{7, 50};
   none.quantize(x.view(), quant_spec{}, q.view(), fast.view());
   scalar_backend{}.quantize(x.view(), quant_spec{}, q.view(), slow.view());
   CHECK(fast.memory == slow.memory);

@@ -17,6 +17,7 @@ struct loose_matrix {
 
   loose_matrix(std::size_t r, std::size_t c, std::size_t g = 3, T fill = {}) : rows{r}, cols{c}, guard{g}, memory(g + r * (c + g), fill) {}
   qlib::matrix_view<T> view() { return {memory.data() + guard, rows, cols, cols + guard}; }
+  qlib::matrix_view<const T> view() const { return {memory.data() + guard, rows, cols, cols + guard}; }
   friend bool operator==(const loose_matrix& a, const loose_matrix& b) {
     return a.memory.size() == b.memory.size() && std::memcmp(a.memory.data(), b.memory.data(), a.memory.size() * sizeof(T)) == 0;
   }
@@ -39,6 +40,21 @@ loose_matrix<T> make(std::size_t rows, std::size_t cols, data kind, std::mt19937
       m.view()(r, c) = narrowed<T>(v);
     }
   return m;
+}
+
+/// The values of gaussian(), apart.
+template <class T>
+loose_matrix<T> loose_gaussian(std::size_t rows, std::size_t cols, unsigned seed) {
+  const auto values = gaussian<T>(rows, cols, seed);
+  loose_matrix<T> m{rows, cols};
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < cols; ++c) m.view()(r, c) = values.view()(r, c);
+  return m;
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 /// Equal bits, but for which NaN a NaN is.

@@ -100,7 +100,7 @@ TEST_CASE("the table of qlib analyze ends with a list to paste") {
   const program_result r = run_program(analyze(model, {"--quant_type", "w4a16", "--group_size", "32", "--metric", "mse", "--budget", "300kB"}));
   REQUIRE_MESSAGE(r.exit_code == 0, r.err);
   CHECK(r.err == "");
-  std::vector<std::string> lines = program_result{0, 0, "", r.out}.error_lines();
+  std::vector<std::string> lines = lines_of(r.out);
   REQUIRE(lines.size() == 1 + 24 + 2);
   CHECK(lines[0].find("layers") != std::string::npos);
   CHECK(lines[1].find("   1") == 0);

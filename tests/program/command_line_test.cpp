@@ -251,7 +251,7 @@ TEST_CASE("plan forecasts the peak memory") {
   CHECK(plan["peak_memory_bytes"].get<std::uint64_t>() > 0);
 }
 
-TEST_CASE("plan reads headers only: weights of NaN do not disturb it") {
+TEST_CASE("plan decides by headers: weights of NaN do not disturb it") {
   temporary_folder folder;
   std::vector<tensor_bytes> tensors = llama_tensors();
   for (tensor_bytes& t : tensors)

@@ -29,16 +29,6 @@ std::vector<std::string> quant(const std::string& model, const std::string& out,
   return words;
 }
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    lines.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return lines;
-}
-
 }  // namespace
 
 TEST_CASE("every file, the folder, and the folder above are on the disk before a run says that it is done") {

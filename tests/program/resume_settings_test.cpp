@@ -110,6 +110,23 @@ TEST_CASE("--resume on a complete result notices flags that change values alone"
   CHECK_MESSAGE(verified.exit_code == 0, verified.out);
 }
 
+TEST_CASE("--resume on a complete result knows it when calibration chose the layers that stay float") {
+  temporary_folder folder;
+  const std::string out = folder.path("out");
+  const auto run = [&](const std::string& level) {
+    return quant(out, {"--quant_type", "w8a8", "--calib_samples", "1", "--disable_level", level, "--resume"});
+  };
+  REQUIRE(run_program(run("L2")).exit_code == 0);
+  const auto before = tree_of(folder.path());
+  const program_result same = run_program(run("L2"));
+  CHECK_MESSAGE(same.exit_code == 0, same.err);
+  CHECK(same.err.find("is complete: nothing is done\n") != std::string::npos);
+  CHECK(difference(before, tree_of(folder.path())) == "");
+  check_refused(folder.path(), run("L3"), {{out, "is complete", "disable_level was 2, is 3"}});
+  std::filesystem::remove(out + "/quant_model_description.json");
+  check_refused(folder.path(), run("L2"), {{out, "is not empty"}});
+}
+
 TEST_CASE("--resume on a complete result notices another training of the model, and takes a copy of it for the same") {
   temporary_folder folder;
   const std::string out = folder.path("out");

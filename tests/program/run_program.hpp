@@ -24,20 +24,22 @@
 
 namespace qlib_test {
 
+inline std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
 struct program_result {
   int exit_code = -1;  ///< -1: ended by a signal
   int signal = 0;
   std::string out, err;
 
-  std::vector<std::string> error_lines() const {
-    std::vector<std::string> lines;
-    for (std::size_t at = 0; at < err.size();) {
-      const std::size_t end = std::min(err.find('\n', at), err.size());
-      lines.push_back(err.substr(at, end - at));
-      at = end + 1;
-    }
-    return lines;
-  }
+  std::vector<std::string> error_lines() const { return lines_of(err); }
 };
 
 /// A started program. Its output goes to files, so it never waits for a reader.

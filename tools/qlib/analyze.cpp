@@ -4,11 +4,11 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <qlib/core/stopwatch.hpp>
 #include <qlib/io/output_file.hpp>
 #include <qlib/pipeline/analyze.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -18,8 +18,6 @@
 namespace qlib::program {
 
 namespace {
-
-using clock = std::chrono::steady_clock;
 
 struct analyze_flags {
   quant_options quant;
@@ -53,7 +51,7 @@ class analysis_line {
 
   void operator()(const analysis_progress& p) {
     if (quiet_) return;
-    const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
+    const double seconds = start_.seconds();
     const double eta = p.work_done > 0 ? seconds / p.work_done * (1 - p.work_done) : 0;
     const bool done = p.work_done >= 1;
     if (terminal_) fmt::print(stderr, "\r\x1b[K{}", done ? "" : fmt::format("analyzing {}/{}  ETA {:.0f}s", p.groups_done, p.groups, eta));
@@ -65,7 +63,7 @@ class analysis_line {
  private:
   bool quiet_, terminal_;
   std::size_t printed_ = 0;
-  clock::time_point start_ = clock::now();
+  stopwatch start_;
 };
 
 std::string joined(const std::vector<std::string>& names) {
@@ -125,7 +123,7 @@ void print_table(const analysis& a) {
 }
 
 int run(const analyze_flags& f) {
-  const auto start = clock::now();
+  const stopwatch start;
   const quant_options& o = f.quant;
   analyze_options how;
   errors found;
@@ -178,7 +176,7 @@ int run(const analyze_flags& f) {
   const auto done = analyze(*p.description, floats, p.plan, ranges ? &*ranges : nullptr, p.forward->data.samples, how);
   if (!done) return report_error(done.error());
   for (const std::string& w : done->warnings) log_warning(o.common, w);
-  const double seconds = std::chrono::duration<double>(clock::now() - start).count();
+  const double seconds = start.seconds();
 
   std::vector<std::string> names = split_patterns(o.flags.disable_names);
   for (std::string& n : done->disable_names()) names.push_back(std::move(n));

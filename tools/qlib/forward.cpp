@@ -105,15 +105,16 @@ errors prepare_forward(const quant_options& o, prepared& p) {
 }
 
 std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {
-  // Beyond what is there now: code and tables of the kernels, of oneDNN and what it generates.
+  // Beyond what is there now: code and tables of the kernels alone, or with oneDNN's and what it generates, and its memory a thread.
   constexpr std::uint64_t kernels = std::uint64_t{9} << 20, products = std::uint64_t{32} << 20, product_rooms = std::uint64_t{4} << 20;
   const process_memory memory = memory_of_process();
-  std::uint64_t most = kernels + forecast_run_memory(p.plan, thread_count(o), !o.report.empty());
+  const std::uint64_t run = forecast_run_memory(p.plan, thread_count(o), !o.report.empty());
+  std::uint64_t most = kernels + run;
   if (p.forward) {
     const calibrate_options how = calibration_of(o, p);
-    most = std::max(kernels + most,
-                    products + product_rooms * thread_count(o) +
-                        forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples, how.suppress, how.suppress_samples));
+    const std::uint64_t calibration =
+        forecast_calibration_memory(p.forward->model, p.plan, p.forward->data.samples, how.suppress, how.suppress_samples);
+    most = products + std::max(run, product_rooms * thread_count(o) + calibration);
   }
   return std::max(memory.peak, memory.now + most);
 }

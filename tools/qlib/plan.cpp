@@ -3,8 +3,9 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <qlib/backend/ascend/device_list.hpp>
+#include <qlib/core/stopwatch.hpp>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,12 +25,12 @@ std::vector<std::string> assumptions_of(const quant_options& o, const time_forec
   else out.push_back("all of the source is in the page cache");
   out.push_back(t.probed_output ? "the output is written as fast as a probe beside it"
                                 : "without --save_path the output's disk is not known: it is written as to memory");
-  if (o.device.starts_with("npu")) out.push_back("quantizing takes as long as on the CPU");
+  if (ascend::names_npus(o.device)) out.push_back("quantizing takes as long as on the CPU");
   return out;
 }
 
 int run(const quant_options& o) {
-  const auto start = std::chrono::steady_clock::now();
+  const stopwatch start;
   prepared p;
   errors found = prepare(o, p);
   if (found.empty() && !o.save_path.empty()) {
@@ -39,10 +40,11 @@ int run(const quant_options& o) {
     target.copied_files = p.copied_files;
     target.resume = o.resume;
     target.overwrite = o.overwrite;
+    target.open_plan = disabled_layers(o.disable_level).value_or(0) > 0;
     if (o.resume) target.settings = settings_of(o, p);
     found = check_target(p.plan, target);
   }
-  const double prepared_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double prepared_seconds = start.seconds();
   const std::uint64_t memory = forecast_memory(o, p);
   const time_forecast time = found.empty() ? forecast_time(o, p) : time_forecast{};
   const double seconds = prepared_seconds + time.seconds();

@@ -5,12 +5,12 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <qlib/core/stopwatch.hpp>
 #include <qlib/pipeline/work_folder.hpp>
 #include <qlib/report/describe.hpp>
 #include <qlib/report/report_folder.hpp>
 #include <qlib/report/report_json.hpp>
 
-#include <chrono>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -21,8 +21,6 @@
 namespace qlib::program {
 
 namespace {
-
-using clock = std::chrono::steady_clock;
 
 /// Says what is wrong, with --json as a document too. The exit code.
 int fail(const quant_options& o, const errors& found) {
@@ -57,7 +55,7 @@ void catch_signals() {
 bool json_alone(const std::string& report) { return report.ends_with(".json"); }
 
 int run(const quant_options& o) {
-  const auto start = clock::now();
+  const stopwatch start;
   prepared p;
   errors found = prepare(o, p);
   run_options options;
@@ -68,6 +66,7 @@ int run(const quant_options& o) {
   options.threads = thread_count(o);
   options.resume = o.resume;
   options.overwrite = o.overwrite;
+  options.open_plan = disabled_layers(o.disable_level).value_or(0) > 0;
   options.measure_error = o.common.json || !o.report.empty();
   if (found.empty()) options.settings = settings_of(o, p);
   if (found.empty()) found = check_target(p.plan, options);
@@ -115,7 +114,7 @@ int run(const quant_options& o) {
     }
     if (!ranges->resumed) options.keep_found = ranges->key;
     found_ranges = std::move(ranges->found);
-    calibration_seconds = std::chrono::duration<double>(clock::now() - start).count();
+    calibration_seconds = start.seconds();
     for (const std::string& w : found_ranges->warnings) log_warning(o.common, w);
     options.found = &*found_ranges;
   }
@@ -134,7 +133,7 @@ int run(const quant_options& o) {
   if (done)
     for (const std::string& w : done->warnings) log_warning(o.common, w);
   if (!done) return fail(o, {resumable(done.error())});
-  const double seconds = std::chrono::duration<double>(clock::now() - start).count();
+  const double seconds = start.seconds();
 
   if (o.common.json || !o.report.empty()) {
     accuracy_report report = describe_run(p.source, p.plan, *done, options.found, p.forward ? &p.forward->data.report : nullptr);

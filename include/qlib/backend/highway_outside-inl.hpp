@@ -10,11 +10,35 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #if QLIB_HIGHWAY_KERNELS
 HWY_BEFORE_NAMESPACE();
 namespace qlib::inline v0 {
 namespace HWY_NAMESPACE {
+
+// AVX-512 has an instruction that compresses lanes, 16-bit ones with VBMI2. Elsewhere the few values there are are taken one by one: tables of
+// permutations and stores of a part of a vector take longer.
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
+inline constexpr bool compresses_words = false;
+#else
+inline constexpr bool compresses_words = true;
+#endif
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3_DL
+inline constexpr bool compresses_shorts = false;
+#else
+inline constexpr bool compresses_shorts = true;
+#endif
+
+/// Which of at most 32 lanes are set.
+template <class D, class M>
+HWY_INLINE std::uint32_t bits_of(D d, M mask) {
+  alignas(std::uint32_t) std::uint8_t bytes[8] = {};
+  hn::StoreMaskBits(d, mask, bytes);
+  std::uint32_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits;
+}
 
 /// Finds the values outside of an interval, a few vectors at a time and in order.
 template <class T>
@@ -30,14 +54,19 @@ class outside_lanes {
     const auto inside = [&](floats v) { return hn::And(hn::Ge(v, low_), hn::Le(v, high_)); };
     const auto in0 = inside(v0), in1 = inside(v1), in2 = inside(v2), in3 = inside(v3);
     if (HWY_LIKELY(hn::AllTrue(d, hn::And(hn::And(in0, in1), hn::And(in2, in3))))) return 0;
-    const auto keep = [&](floats v, auto in, kept* at) {
-      if constexpr (Keeps) return hn::CompressStore(v, hn::Not(in), d, at);
-      else return hn::CountTrue(d, hn::Not(in));
+    std::size_t n = 0;
+    const auto keep = [&](std::size_t at, [[maybe_unused]] floats v, auto in) {
+      if constexpr (!Keeps) n += hn::CountTrue(d, hn::Not(in));
+      else if constexpr (compresses_words) n += hn::CompressStore(v, hn::Not(in), d, to + n);
+      else
+        for (std::uint32_t bits = bits_of(d, hn::Not(in)); bits != 0; bits &= bits - 1)
+          to[n++] = qlib::to_float(x[at + static_cast<std::size_t>(std::countr_zero(bits))]);
     };
-    std::size_t n = keep(v0, in0, to);
-    n += keep(v1, in1, to + n);
-    n += keep(v2, in2, to + n);
-    return n + keep(v3, in3, to + n);
+    keep(0, v0, in0);
+    keep(lanes, v1, in1);
+    keep(2 * lanes, v2, in2);
+    keep(3 * lanes, v3, in3);
+    return n;
   }
 
  private:
@@ -45,9 +74,10 @@ class outside_lanes {
   floats low_, high_;
 };
 
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL  // has an instruction that compresses 16-bit lanes: without it this takes 20 times as long
+#if HWY_ARCH_X86
 /// The same on the patterns of bf16: as integers whose negative ones are mirrored they have the order of their values, and NaNs lie at the ends.
-/// Without a branch: at the percentiles that matter every fourth group of 64 values has one outside, which no CPU predicts.
+/// Without a branch where lanes are compressed: at the percentiles that matter every fourth group of 64 values has one outside, which no CPU
+/// predicts.
 template <>
 class outside_lanes<bf16> {
  public:
@@ -63,15 +93,26 @@ class outside_lanes<bf16> {
   template <bool Keeps>
   HWY_INLINE std::size_t find(const bf16* x, kept* to) const {
     const u16_tag du;
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < 4 * lanes; i += 2 * lanes) {
-      const auto pattern = hn::LoadU(du, reinterpret_cast<const std::uint16_t*>(x + i));
+    const auto load = [&](std::size_t at) { return hn::LoadU(du, reinterpret_cast<const std::uint16_t*>(x + at)); };
+    const auto is_beyond = [&](auto pattern) {
       const auto bits = hn::BitCast(d, pattern);
       const auto place = hn::Xor(bits, hn::And(hn::ShiftRight<15>(bits), hn::Set(d, std::int16_t{0x7fff})));
-      const auto beyond = hn::Or(hn::Lt(place, low_), hn::Gt(place, high_));
-      if constexpr (Keeps) n += hn::CompressStore(pattern, hn::RebindMask(du, beyond), du, to + n);
-      else n += hn::CountTrue(d, beyond);
-    }
+      return hn::Or(hn::Lt(place, low_), hn::Gt(place, high_));
+    };
+    const auto v0 = load(0), v1 = load(2 * lanes);
+    const auto beyond0 = is_beyond(v0), beyond1 = is_beyond(v1);
+    if constexpr (!compresses_shorts)
+      if (HWY_LIKELY(hn::AllFalse(d, hn::Or(beyond0, beyond1)))) return 0;
+    std::size_t n = 0;
+    const auto keep = [&](std::size_t at, [[maybe_unused]] auto pattern, auto beyond) {
+      if constexpr (!Keeps) n += hn::CountTrue(d, beyond);
+      else if constexpr (compresses_shorts) n += hn::CompressStore(pattern, hn::RebindMask(du, beyond), du, to + n);
+      else
+        for (std::uint32_t bits = bits_of(d, beyond); bits != 0; bits &= bits - 1)
+          to[n++] = x[at + static_cast<std::size_t>(std::countr_zero(bits))].bits;
+    };
+    keep(0, v0, beyond0);
+    keep(2 * lanes, v1, beyond1);
     return n;
   }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace qlib::inline v0 {
 
@@ -47,6 +48,16 @@ class output_file {
   std::string path_;
   std::uint64_t size_ = 0;
 };
+
+/// Where a file is written until it is whole: beside `path`.
+std::string unfinished_name(const std::string& path);
+
+/// Closes `file`, written at unfinished_name(path), and renames it to `path`: that is the old file or the new one, never a part of one. With `sync`
+/// the content is on the disk before.
+status put_in_place(output_file file, const std::string& path, bool sync = true);
+
+/// A file with this content at `path`, put in place of what was there. A failure leaves nothing beside it.
+status replace_file(const std::string& path, std::string_view text, bool sync = true);
 
 /// Returns when a file's content, or a folder's names, are on the disk.
 status sync_path(const std::string& path);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <utility>
 
 #include <fcntl.h>
@@ -109,6 +110,26 @@ QLIB_INLINE status output_file::close() {
   // After EINTR the descriptor is gone on Linux: closing again could hit somebody else's file.
   if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) return system_error(path_, "close", errno);
   return {};
+}
+
+QLIB_INLINE std::string unfinished_name(const std::string& path) { return path + ".tmp"; }
+
+QLIB_INLINE status put_in_place(output_file file, const std::string& path, bool sync) {
+  if (sync)
+    if (status s = file.sync(); !s) return s;
+  if (status s = file.close(); !s) return s;
+  if (std::rename(file.path().c_str(), path.c_str()) != 0) return system_error(path, "rename to", errno);
+  return {};
+}
+
+QLIB_INLINE status replace_file(const std::string& path, std::string_view text, bool sync) {
+  const std::string unfinished = unfinished_name(path);
+  auto file = output_file::create(unfinished, text.size());
+  if (!file) return std::move(file).error();
+  status s = file->write_at(0, std::as_bytes(std::span{text}));
+  if (s) s = put_in_place(*std::move(file), path, sync);
+  if (!s) std::remove(unfinished.c_str());
+  return s;
 }
 
 QLIB_INLINE status require_free_space(const std::string& directory, std::uint64_t bytes) {

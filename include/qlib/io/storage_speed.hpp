@@ -23,12 +23,11 @@ read_speed probe_reads(std::span<const std::span<const std::byte>> mapped);
 /// Of new files, by one thread.
 struct write_speed {
   double cached_seconds = 0;                ///< a byte: copying to the page cache
-  std::optional<double> disk_seconds = {};  ///< a byte, where `bytes` are more than the page cache takes before it makes a writer wait
-  std::uint64_t cached_bytes = 0;           ///< what the page cache takes
+  std::optional<double> disk_seconds = {};  ///< a byte: until it is on the disk; nothing where the disk was not asked
 };
 
-/// What writing `bytes` bytes below `folder` costs: 64 MiB at most go to a file without a name in it, which no kill can leave behind. Where there
-/// is no such folder, or it cannot hold such files, to memory instead, and the disk is not asked.
+/// What writing `bytes` bytes below `folder` costs: 32 MiB at most go to a file without a name in it, which no kill can leave behind, and are synced.
+/// Where there is no such folder, or it cannot hold such files, to memory instead, and the disk is not asked.
 write_speed probe_writes(const std::string& folder, std::uint64_t bytes);
 
 }  // namespace qlib::inline v0

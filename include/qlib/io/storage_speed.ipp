@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstring>
 
 #include <fcntl.h>
@@ -48,22 +47,6 @@ inline double touch(std::span<const page_run> runs, std::size_t page) {
   const double seconds = start.seconds();
   for (const page_run& run : runs) ::madvise(const_cast<std::byte*>(run.first), run.pages * page, MADV_DONTNEED);
   return touched ? seconds / static_cast<double>(touched * page) : 0;
-}
-
-/// Bytes that may wait for the disk before writers have to: the kernel's share of what is free.
-inline std::uint64_t page_cache_room() {
-  const auto number = [](const char* path, const char* format) {
-    unsigned long long value = 0;
-    if (std::FILE* f = std::fopen(path, "r")) {
-      char line[256];
-      while (std::fgets(line, sizeof line, f))
-        if (std::sscanf(line, format, &value) == 1) break;
-      std::fclose(f);
-    }
-    return value;
-  };
-  const std::uint64_t free = number("/proc/meminfo", "MemAvailable: %llu kB") * 1024, percent = number("/proc/sys/vm/dirty_ratio", "%llu");
-  return free / 100 * (percent ? percent : 20);
 }
 
 /// Seconds a byte of `bytes` bytes written at 0 in calls like those of a run; nothing if that failed.
@@ -119,8 +102,7 @@ QLIB_INLINE read_speed probe_reads(std::span<const std::span<const std::byte>> m
 
 QLIB_INLINE write_speed probe_writes(const std::string& folder, std::uint64_t bytes) {
   write_speed out;
-  out.cached_bytes = detail::page_cache_room();
-  const std::size_t size = static_cast<std::size_t>(std::clamp<std::uint64_t>(bytes, 1, 8 * detail::probed_bytes));
+  const std::size_t size = static_cast<std::size_t>(std::clamp<std::uint64_t>(bytes, 1, 4 * detail::probed_bytes));
   const buffer from{std::min<std::size_t>(size, std::size_t{2} << 20)};
   if (!from.data()) return out;
   std::memset(from.data(), 1, from.size());
@@ -129,14 +111,11 @@ QLIB_INLINE write_speed probe_writes(const std::string& folder, std::uint64_t by
   const bool room = !folder.empty() && ::statvfs(folder.c_str(), &info) == 0 && std::uint64_t{info.f_bavail} * info.f_frsize > 8 * size;
   if (room) {
     const file_descriptor file{::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)};
+    const stopwatch start;
     if (file.get() >= 0)
       if (const auto seconds = detail::time_writes(file.get(), from, size)) {
         out.cached_seconds = *seconds;
-        if (bytes > out.cached_bytes && ::fdatasync(file.get()) == 0) {
-          const stopwatch start;
-          if (detail::time_writes(file.get(), from, size) && ::fdatasync(file.get()) == 0)
-            out.disk_seconds = start.seconds() / static_cast<double>(size);
-        }
+        if (::fdatasync(file.get()) == 0) out.disk_seconds = start.seconds() / static_cast<double>(size);
         return out;
       }
   }

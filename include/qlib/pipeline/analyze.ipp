@@ -1,12 +1,12 @@
 #pragma once
 #include <qlib/core/parallel.hpp>
+#include <qlib/core/stopwatch.hpp>
 #include <qlib/model/activations.hpp>
 #include <qlib/pipeline/analyze.hpp>
 #include <qlib/pipeline/evaluate.ipp>
 #include <qlib/pipeline/sensitivity_watch.ipp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -176,7 +176,7 @@ class sensitivity_run {
   }
 
   status float_forward() {
-    const auto start = std::chrono::steady_clock::now();
+    const stopwatch start;
     if (status s = reference_.reshape(ids_.size(), model_.description().hidden_size); !s) return s;
     if (status s = model_.embed(ids_, reference_.view(), starts_); !s) return s;
     sensitivity_watch watch{floats_, plan_, inputs_, options_.forward, metric_ != sensitivity_metric::range};
@@ -186,7 +186,7 @@ class sensitivity_run {
       add_work((behind_[l] - behind_[l + 1]) * (metric_ == sensitivity_metric::range ? 1 : 3), 0);
     }
     if (status s = finite(reference_.view()); !s) return s;
-    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    seconds = start.seconds();
     for (layer_sensitivity& g : out_.layers) {
       g.range_score = watch.range_score(g.layers);
       if (metric_ != sensitivity_metric::range) g.mse = watch.relative_error(g.layers);

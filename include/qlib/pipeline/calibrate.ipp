@@ -78,6 +78,23 @@ QLIB_INLINE status residual_rows::embed(const decoder& model, std::span<const st
   return {};
 }
 
+/// What each decoder layer is run for.
+struct layer_roles {
+  std::vector<char> rescaled, watched;  ///< by a suppressor; for an operand
+  std::size_t rescaled_layers = 0;      ///< up to the last one that is rescaled
+  std::size_t layers = 0;               ///< up to the last one with a role: those behind it need not run
+
+  layer_roles(const decoder& model, const quantization_plan& plan) : rescaled(model.layers()), watched(model.layers()) {
+    for (const planned_suppression& p : plan.suppressions) rescaled[p.layer] = 1;
+    for (std::size_t l = 0; l < model.layers(); ++l) {
+      const std::string& prefix = model.description().layers[l].prefix;
+      watched[l] = std::any_of(plan.operands.begin(), plan.operands.end(), [&](const auto& o) { return o.name.starts_with(prefix); });
+      if (rescaled[l]) rescaled_layers = l + 1;
+      if (rescaled[l] || watched[l]) layers = l + 1;
+    }
+  }
+};
+
 }  // namespace detail
 
 QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantization_plan& plan, std::span<const std::vector<std::int32_t>> samples,
@@ -112,14 +129,8 @@ QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantizat
   suppression_pass suppression{plan,      model.source(),  (apart ? others : stream).rows.back(), model.products(), options.suppress,
                                out.folds, out.suppressions};
 
-  // Layers behind the last one that is watched need not run.
-  std::size_t layers = 0, rescaled_layers = 0;
-  for (std::size_t l = 0; l < model.layers(); ++l) {
-    const std::string& prefix = model.description().layers[l].prefix;
-    if (suppression.has(l)) rescaled_layers = l + 1;
-    if (suppression.has(l) || std::any_of(plan.operands.begin(), plan.operands.end(), [&](const auto& o) { return o.name.starts_with(prefix); }))
-      layers = l + 1;
-  }
+  const detail::layer_roles roles{model, plan};
+  const std::size_t layers = roles.layers;
   double all = 0, done = 0;
   for (std::size_t l = 0; l < layers; ++l) {
     all += model.flops(l, rows);
@@ -129,10 +140,10 @@ QLIB_INLINE result<calibration> calibrate(const decoder& stored, const quantizat
   detail::operand_watch watch{plan, options.histograms, options.range_scores, out};
   detail::suppression_watch only{suppression};
   for (std::size_t l = first; l < layers; ++l) {
-    const bool rescaled = suppression.has(l), one_pass = !rescaled || (!apart && watch.extremes_suffice(model.description().layers[l].prefix));
+    const bool rescaled = roles.rescaled[l] != 0, one_pass = !rescaled || (!apart && watch.extremes_suffice(model.description().layers[l].prefix));
     watch.beside(rescaled && one_pass ? &suppression : nullptr);
     watch.before(rescaled ? &suppression : nullptr, one_pass);
-    if (apart && l < rescaled_layers) {
+    if (apart && l < roles.rescaled_layers) {
       if (status s = model.run_layer(l, others.hidden, others.rows, only); !s) return std::move(s).error();
     } else if (!one_pass) {
       buffer copied{memory.size()};

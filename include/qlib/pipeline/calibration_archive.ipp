@@ -297,16 +297,12 @@ template <class... T>
 status store_archive(const std::string& path, const archive_magic& magic, std::uint64_t key, const T&... content) {
   archive_writer counted;
   whole_archive(counted, magic, key, content...);
-  const std::string unfinished = path + ".tmp";
-  auto file = output_file::create(unfinished, counted.size());
+  auto file = output_file::create(unfinished_name(path), counted.size());
   if (!file) return std::move(file).error();
   archive_writer written{*file};
   whole_archive(written, magic, key, content...);
   if (status s = written.finish(); !s) return s;
-  if (status s = file->sync(); !s) return s;
-  if (status s = file->close(); !s) return s;
-  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return system_error(path, "rename to", errno);
-  return {};
+  return put_in_place(*std::move(file), path);
 }
 
 /// False if there is no such file, it belongs to another key or layout, or is damaged.

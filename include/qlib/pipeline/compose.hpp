@@ -23,19 +23,23 @@ constexpr std::size_t strip_rows(const quant_spec& spec, std::size_t row_multipl
   return std::min(rows, unit * units);
 }
 
-/// Where the first NaN or infinity of w is, as an error: "[17, 3]: NaN". Called only after a range came back undefined.
+/// A value that no code can stand for, as an error: "weight[17, 3]: NaN".
+[[gnu::cold]] inline error non_finite_error(float value, std::size_t row, std::size_t col) {
+  error e{.subject = "weight[", .problem = {}, .remedy = "the checkpoint is damaged or was trained to overflow; a weight must be finite"};
+  e.subject += std::to_string(row);
+  e.subject += ", ";
+  e.subject += std::to_string(col);
+  e.subject += ']';
+  e.problem = std::isnan(value) ? "NaN" : value > 0 ? "+infinity" : "-infinity";
+  return e;
+}
+
+/// Of the first NaN or infinity of w, whose first row is `first_row` of the weight. Called only after a range came back undefined.
 template <Element T>
-error non_finite_error(matrix_view<const T> w, std::size_t first_row) {
+[[gnu::cold]] error non_finite_error(matrix_view<const T> w, std::size_t first_row) {
   for (std::size_t r = 0; r < w.rows(); ++r)
-    for (std::size_t c = 0; c < w.cols(); ++c) {
-      const float v = to_float(w(r, c));
-      if (!std::isfinite(v))
-        return {.subject = "weight[" + std::to_string(first_row + r) + ", " + std::to_string(c) + "]",
-                .problem = std::isnan(v) ? "NaN"
-                           : v > 0       ? "+infinity"
-                                         : "-infinity",
-                .remedy = "the checkpoint is damaged or was trained to overflow; a weight must be finite"};
-    }
+    for (std::size_t c = 0; c < w.cols(); ++c)
+      if (const float v = to_float(w(r, c)); !std::isfinite(v)) return non_finite_error(v, first_row + r, c);
   return {.subject = "weight", .problem = "non-finite range", .remedy = {}};
 }
 

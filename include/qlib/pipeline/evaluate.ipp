@@ -72,7 +72,7 @@ class logits_file {
     if (!header) return header.error();
     path_ = path;
     at_ = header->size();
-    result<output_file> file = output_file::create(path + ".part", at_ + *size);
+    result<output_file> file = output_file::create(unfinished_name(path), at_ + *size);
     if (!file) return file.error();
     file_ = *std::move(file);
     return file_.write_at(0, std::as_bytes(std::span{header->data(), header->size()}));
@@ -85,8 +85,7 @@ class logits_file {
   }
   status commit() {
     if (path_.empty()) return {};
-    if (status s = file_.close(); !s) return s;
-    if (std::rename((path_ + ".part").c_str(), path_.c_str()) != 0) return system_error(path_, "rename to", errno);
+    if (status s = put_in_place(std::move(file_), path_); !s) return s;
     path_.clear();
     return {};
   }
@@ -94,7 +93,7 @@ class logits_file {
   logits_file(const logits_file&) = delete;
   logits_file& operator=(const logits_file&) = delete;
   ~logits_file() {
-    if (!path_.empty()) std::remove((path_ + ".part").c_str());
+    if (!path_.empty()) std::remove(unfinished_name(path_).c_str());
   }
 
  private:

@@ -89,11 +89,7 @@ class layer_miniature {
     const buffer memory{rows.back() * description.hidden_size * sizeof(float)};
     if (!memory.data()) return false;
     const matrix_view<float> hidden{reinterpret_cast<float*>(memory.data()), rows.back(), description.hidden_size};
-    const auto fill = [&] {
-      std::uint32_t state = 1;
-      for (std::size_t i = 0; i < hidden.size(); ++i)
-        hidden.data()[i] = static_cast<float>(static_cast<std::int32_t>(state = state * 1664525u + 1013904223u)) * 0x1p-31f;
-    };
+    const auto fill = [&] { fill_like_activations(std::span{hidden.data(), hidden.size()}); };
     calibration found;
     found.operands.resize(plan_.operands.size());
     suppression_pass suppression{plan_, model.source(), rows.back(), model.products(), request_.calibrate.suppress, found.folds, found.suppressions};
@@ -153,26 +149,18 @@ class layers_forecast {
     calibration unused;
     unused.operands.resize(request_.plan.operands.size());
     const operand_watch watch{request_.plan, request_.calibrate.histograms, request_.calibrate.range_scores, unused};
-    std::vector<char> rescaled(model.layers()), watched(model.layers());
-    for (const planned_suppression& p : request_.plan.suppressions) rescaled[p.layer] = 1;
-    std::size_t layers = 0, rescaled_layers = 0;
-    for (std::size_t l = 0; l < model.layers(); ++l) {
-      const std::string& prefix = model.description().layers[l].prefix;
-      watched[l] =
-          std::any_of(request_.plan.operands.begin(), request_.plan.operands.end(), [&](const auto& o) { return o.name.starts_with(prefix); });
-      if (rescaled[l]) rescaled_layers = l + 1;
-      if (rescaled[l] || watched[l]) layers = l + 1;
-    }
+    const layer_roles roles{model, request_.plan};
     model_folds rotated;
     if (request_.plan.rotation && !rotate(*request_.plan.rotation, request_.parameters, rotated)) return 0;
     double sum = 0;
     std::vector<std::pair<layer_kind, layer_miniature::timing>> known;
-    for (std::size_t l = 0; l < layers; ++l) {
+    for (std::size_t l = 0; l < roles.layers; ++l) {
       const layer_sizes sizes = sizes_of_layer(model.description(), l, model.source());
       const layer_description& about = model.description().layers[l];
-      const bool one_pass = !rescaled[l] || (!apart && watch.extremes_suffice(about.prefix));
-      const layer_kind kind{about.delta_net,     about.experts,        rescaled[l] != 0, watched[l] != 0, one_pass,
-                            sizes.dense_weights, sizes.expert_weights, about.window,     about.chunk};
+      const bool one_pass = !roles.rescaled[l] || (!apart && watch.extremes_suffice(about.prefix));
+      const layer_kind kind{about.delta_net,       about.experts, roles.rescaled[l] != 0,
+                            roles.watched[l] != 0, one_pass,      sizes.dense_weights,
+                            sizes.expert_weights,  about.window,  about.chunk};
       auto at = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == kind; });
       if (at == known.end()) {
         if (known.size() < most_kinds) {
@@ -187,7 +175,7 @@ class layers_forecast {
       const layer_miniature::timing& t = at->second;
       if (t.flops <= 0) continue;
       const double whole = model.flops(l, rows) / t.flops, aside = apart ? model.flops(l, others) / t.flops : whole;
-      const bool second = (apart && l < rescaled_layers) || (!one_pass && !apart);
+      const bool second = (apart && l < roles.rescaled_layers) || (!one_pass && !apart);
       sum += t.watched * whole + t.settled + (second ? (t.suppressed > 0 ? t.suppressed : t.watched) * aside : 0);
       const double bytes = static_cast<double>(layer_bytes(l));
       sum += bytes * source_.cached_seconds * (second ? 2 : 1);

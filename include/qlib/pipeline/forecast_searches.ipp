@@ -6,6 +6,7 @@
 #include <qlib/observer/channel_statistics.hpp>
 #include <qlib/pipeline/forecast_time.hpp>
 #include <qlib/pipeline/suppress.ipp>
+#include <qlib/pipeline/synthetic_parameters.hpp>
 #include <qlib/suppressor/output_error.hpp>
 #include <qlib/suppressor/search_cost.hpp>
 
@@ -93,9 +94,8 @@ class search_forecast {
     const std::size_t most = (std::size_t{1} << 30) / (tokens_ * kind.cols), threads = std::clamp<std::size_t>(request_.threads, 1, 4);
     const std::size_t rows = std::min(all, std::clamp<std::size_t>(most / 64 * 64, 64, 512 * threads));
     std::vector<float> x(tokens_ * kind.cols), w(rows * kind.cols);
-    std::uint32_t state = 1;
-    for (std::vector<float>* values : {&x, &w})
-      for (float& v : *values) v = static_cast<float>(static_cast<std::int32_t>(state = state * 1664525u + 1013904223u)) * 0x1p-31f;
+    fill_like_activations(x);
+    fill_like_activations(w);
     const native_backend backend;
     channel_statistics statistics{kind.cols, needs::inputs | needs::column_mean | needs::column_absmax | needs::column_range, tokens_};
     statistics.observe(backend, matrix_view<const float>{x.data(), tokens_, kind.cols});

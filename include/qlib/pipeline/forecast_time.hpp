@@ -32,7 +32,7 @@ struct time_forecast {
   double calibration = 0;          ///< forward passes, and what observers see of them
   double search = 0;               ///< solving for outlier suppression
   double weights = 0;              ///< folding, quantizing, packing
-  double writing = 0;              ///< beyond the time that threads quantize meanwhile
+  double writing = 0;              ///< and syncing, beyond the time that threads quantize meanwhile
   double reading = 0;              ///< from the disk, of what is not in the page cache
   double cached_share = 1;         ///< of the source
   bool probed_output = false;      ///< `writing` is that of forecast_request::folder

@@ -42,12 +42,10 @@ QLIB_INLINE time_forecast forecast_time(const forecast_request& request) {
   const double threads = static_cast<double>(std::max<std::size_t>(1, request.threads));
   const write_speed target = probe_writes(request.folder, request.plan.output_bytes);
   out.probed_output = !request.folder.empty();
-  const double bytes = static_cast<double>(request.plan.output_bytes);
-  double writing = bytes * target.cached_seconds;
-  if (target.disk_seconds) writing += (bytes - static_cast<double>(target.cached_bytes)) * *target.disk_seconds;
+  const double bytes = static_cast<double>(request.plan.output_bytes), copying = bytes * target.cached_seconds;
   out.weights = detail::chunk_forecast{request}.seconds() / threads;
-  // A thread that writes makes nothing; the threads of one file write one after the other.
-  out.writing = std::max(writing / threads, writing - out.weights);
+  // A thread that copies makes nothing; the threads of one file copy one after the other; the disk works beside both.
+  out.writing = std::max({copying / threads, copying - out.weights, bytes * target.disk_seconds.value_or(0) - out.weights});
   return out;
 }
 

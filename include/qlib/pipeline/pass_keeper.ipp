@@ -35,7 +35,7 @@ class pass_keeper {
     cost_ = last_ - start;
     if (s) return {};
     error failure = std::move(s).error();
-    std::filesystem::remove(how_->path + ".tmp", ec);  // of a full disk
+    std::filesystem::remove(unfinished_name(how_->path), ec);  // of a full disk
     failure.remedy = "calibration goes on, but would start again if it were killed";
     how_.reset();
     return failure;

@@ -53,6 +53,8 @@ struct run_options {
   const calibration* found = nullptr;  ///< for plans with operands
   /// Keep `found` in the work folder under this key (calibration_key) until the commit.
   std::optional<std::uint64_t> keep_found = {};
+  /// Calibration decides which layers stay float (--disable_level): the plan's files and documents are not yet those of the result.
+  bool open_plan = false;
   bool sync = true;             ///< return when the result is on the disk; false: when the operating system has it
   bool measure_error = false;   ///< dequantize what was written and compare: a second pass over the cached chunk
   bool discard_output = false;  ///< make all bytes and write none: how fast the machine quantizes

@@ -41,13 +41,6 @@ inline bool same_boot(const std::string& work) {
   return !then || *then == boot_of_machine();
 }
 
-inline status write_small_file(const std::string& path, std::string_view text) {
-  auto file = output_file::create(path, text.size());
-  if (!file) return std::move(file).error();
-  if (status s = file->write_at(0, std::as_bytes(std::span{text})); !s) return s;
-  return file->close();
-}
-
 /// The folder that names `path`.
 inline std::string folder_of(const std::string& path) {
   std::error_code ec;
@@ -94,7 +87,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   if (!held) return held.error();
   auto log = journal::open(work + detail::journal_name, detail::fingerprint_of(plan, options.found), options.resume && detail::same_boot(work));
   if (!log) return std::move(log).error();
-  if (status s = detail::write_small_file(work + detail::boot_name, detail::boot_of_machine()); !s) return std::move(s).error();
+  if (status s = replace_file(work + detail::boot_name, detail::boot_of_machine(), false); !s) return std::move(s).error();
   const std::string stored = work + detail::calibration_name;
   if (options.found && options.keep_found)
     if (status s = store_calibration(*options.found, *options.keep_found, stored); !s) return std::move(s).error();
@@ -213,7 +206,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     report.files.push_back(name);
   }
   for (const document& d : plan.documents) {
-    if (status s = detail::write_small_file(work + "/" + d.name, d.text); !s) return std::move(s).error();
+    if (status s = replace_file(work + "/" + d.name, d.text, options.sync); !s) return std::move(s).error();
     report.files.push_back(d.name);
   }
   if (plan.rotation_file) {
@@ -234,7 +227,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     if (plan.rotation_file)
       if (status s = sync_path(fs::path{work + "/" + plan.rotation_file->name}.parent_path().string()); !s) return std::move(s).error();
   }
-  for (const std::string& unneeded : {stored, stored + ".tmp", work + detail::boot_name}) {  // all chunks are made, and on the disk
+  for (const std::string& unneeded : {stored, unfinished_name(stored), work + detail::boot_name}) {  // all chunks are made, and on the disk
     fs::remove(unneeded, ec);
     if (ec) return failed("cannot remove " + unneeded, ec);
   }

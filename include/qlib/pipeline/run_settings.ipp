@@ -245,14 +245,7 @@ QLIB_INLINE std::vector<std::string> changed_settings(const run_settings& then, 
 QLIB_INLINE std::string settings_file_of(const std::string& folder) { return folder + "/.qlib-run.json"; }
 
 QLIB_INLINE status store_settings(const run_settings& settings, const std::string& folder) {
-  const std::string text = detail::settings_text(settings), path = settings_file_of(folder), unfinished = path + ".tmp";
-  auto file = output_file::create(unfinished, text.size());
-  if (!file) return std::move(file).error();
-  if (status s = file->write_at(0, std::as_bytes(std::span{text})); !s) return s;
-  if (status s = file->sync(); !s) return s;
-  if (status s = file->close(); !s) return s;
-  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return system_error(path, "rename to", errno);
-  return {};
+  return replace_file(settings_file_of(folder), detail::settings_text(settings));
 }
 
 QLIB_INLINE std::optional<run_settings> load_settings(const std::string& folder) {

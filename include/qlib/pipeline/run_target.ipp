@@ -2,6 +2,7 @@
 #pragma once
 #include <qlib/io/file.hpp>
 #include <qlib/io/output_file.hpp>
+#include <qlib/io/safetensors.hpp>
 #include <qlib/pipeline/run.hpp>
 #include <qlib/pipeline/run_settings.hpp>
 #include <qlib/pipeline/work_folder.hpp>
@@ -39,6 +40,26 @@ inline bool is_complete(const quantization_plan& plan, const std::string& folder
     if (!text || *text != d.text) return false;
   }
   return true;
+}
+
+/// The same of a result whose files the plan does not tell yet. That it was committed its settings say; nothing was taken from it since.
+inline bool is_whole(const quantization_plan& plan, const std::string& folder) {
+  std::error_code ec;
+  std::size_t weights = 0;
+  for (const auto& entry : std::filesystem::directory_iterator{folder, ec}) {
+    if (entry.path().extension() != ".safetensors") continue;
+    safetensors_file file;
+    if (!safetensors_file::open(entry.path().string(), file).empty()) return false;
+    ++weights;
+  }
+  return weights > 0 && std::all_of(plan.documents.begin(), plan.documents.end(),
+                                    [&](const document& d) { return std::filesystem::exists(folder + "/" + d.name, ec); });
+}
+
+/// Whether the run of this plan was committed, as far as `resume` can tell.
+inline bool is_complete(const quantization_plan& plan, const run_options& options) {
+  if (!options.open_plan) return is_complete(plan, options.save_path);
+  return options.settings && load_settings(options.save_path) && is_whole(plan, options.save_path);
 }
 
 /// Whether `inner` is `outer` or lies below it, links resolved.
@@ -103,7 +124,7 @@ QLIB_INLINE void forget_pass(const std::string& save_path) {
   std::error_code ec;
   const std::string work = work_folder_of(save_path), settings = settings_file_of(work);
   for (const char* name : {detail::pass_name, detail::second_pass_name})
-    for (const char* end : {"", ".tmp"}) std::filesystem::remove(work + name + end, ec);
+    for (const std::string& file : {work + name, unfinished_name(work + name)}) std::filesystem::remove(file, ec);
   for (const auto& entry : std::filesystem::directory_iterator{work, ec})
     if (entry.path() != settings) return;
   std::filesystem::remove(settings, ec);
@@ -129,7 +150,7 @@ QLIB_INLINE result<held_folder> begin_run(const run_options& options) {
 QLIB_INLINE bool nothing_left(const quantization_plan& plan, const run_options& options) {
   std::error_code ec;
   return options.resume && !std::filesystem::exists(work_folder_of(options.save_path) + detail::journal_name, ec) &&
-         detail::is_complete(plan, options.save_path) && !detail::other_settings(options, options.save_path, true);
+         detail::is_complete(plan, options) && !detail::other_settings(options, options.save_path, true);
 }
 
 QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options& options) {
@@ -159,7 +180,7 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
       found.push_back({.where = options.save_path, .problem = "exists and is not a directory", .remedy = "choose another --save_path"});
     else if (auto other = !options.resume || fs::exists(work, ec) ? std::nullopt : detail::other_settings(options, options.save_path, true))
       found.push_back(*std::move(other));
-    else if (!fs::is_empty(target, ec) && !options.overwrite && !(options.resume && detail::is_complete(plan, options.save_path)))
+    else if (!fs::is_empty(target, ec) && !options.overwrite && !(options.resume && detail::is_complete(plan, options)))
       found.push_back(
           {.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
   }

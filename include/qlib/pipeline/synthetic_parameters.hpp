@@ -8,11 +8,18 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace qlib::inline v0 {
+
+/// Values in [-1, 1), the same in every call.
+inline void fill_like_activations(std::span<float> out) {
+  std::uint32_t state = 1;
+  for (float& v : out) v = static_cast<float>(static_cast<std::int32_t>(state = state * 1664525u + 1013904223u)) * 0x1p-31f;
+}
 
 /// Shapes and types of another source, with small values in every matrix and ones in every vector. All matrices share their memory.
 class synthetic_parameters final : public parameter_source {

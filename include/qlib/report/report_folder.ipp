@@ -1,11 +1,11 @@
 #pragma once
+#include <qlib/io/output_file.hpp>
 #include <qlib/report/report_folder.hpp>
 #include <qlib/report/report_html.hpp>
 #include <qlib/report/report_json.hpp>
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include <unistd.h>
 
@@ -49,17 +49,10 @@ QLIB_INLINE status write_report_file(const std::string& path, const std::string&
   std::error_code ec;
   if (const fs::path parent = fs::path{path}.parent_path(); !parent.empty()) fs::create_directories(parent, ec);
   if (ec) return failed(ec.message());
-  const std::string partial = path + ".partial";
-  std::ofstream file{partial, std::ios::binary};
-  file << text;
-  file.close();
-  if (!file) {
-    fs::remove(partial, ec);
-    return failed({});
-  }
-  fs::rename(partial, path, ec);
-  if (ec) return failed(ec.message());
-  return {};
+  status s = replace_file(path, text);
+  if (s) return s;
+  error why = std::move(s).error();
+  return failed(why.problem);
 }
 
 QLIB_INLINE status write_report(const std::string& folder, const accuracy_report& report) {
