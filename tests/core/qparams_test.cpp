@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace {
@@ -100,6 +101,51 @@ TEST_CASE("compressed-tensors' scale of a tile of zeros is epsilon of the scale'
     CHECK(zeros(dtype::bf16, dtype::bf16, symmetric) == 0.0078125f);
   }
   CHECK(solve_qparams({0, 0}, {.type = number::floating, .rule = compressed, .scale_dtype = dtype::bf16}).scale == 0.0078125f);
+}
+
+TEST_CASE("the zero point of a tile of zeros is LLM-Compressor's 0, and msModelSlim's offset the lowest code") {
+  for (const int bits : {4, 8}) {
+    CHECK(solve_qparams({0, 0}, spec_of(compressed, bits, false)).zero_point == 0);
+    CHECK(solve_qparams({-0.0f, 0}, spec_of(compressed, bits, false)).zero_point == 0);
+    CHECK(solve_qparams({0, 0}, spec_of(ascend, bits, false)).zero_point == spec_of(ascend, bits, false).qmin());
+  }
+}
+
+TEST_CASE("ends whose distance overflows have a finite scale that spans them") {
+  const float largest = std::numeric_limits<float>::max();
+  for (const scale_rule rule : {ascend, compressed}) {
+    const scale_and_zero q = solve_qparams({-largest, largest}, spec_of(rule, 8, false));
+    CHECK(std::isfinite(q.scale));
+    CHECK(q.scale * 127 > 0.99f * largest);
+    CHECK(quantize_value(largest, q.scale, q.zero_point, spec_of(rule, 8, false)) >= 126);
+    CHECK(quantize_value(-largest, q.scale, q.zero_point, spec_of(rule, 8, false)) <= -127);
+  }
+}
+
+TEST_CASE("compressed-tensors has no fp8 code of -0, AscendV1 keeps it") {
+  const quant_spec ct{.type = number::floating, .rule = compressed}, v1{.type = number::floating, .rule = ascend};
+  CHECK(quantize_value_e4m3(-0.0f, 0.5f, ct) == 0);
+  CHECK(quantize_value_e4m3(-0.0f, 0.5f, v1) == 0x80);
+  CHECK(quantize_value_e4m3(-1e-30f, 0.5f, ct) == 0x80);  // rounded to -0 after the zero point was added
+}
+
+TEST_CASE("nearest codes are those of f32, whatever the parameters' arithmetic") {
+  quant_spec narrow{.symmetric = false, .rule = compressed, .scale_dtype = dtype::bf16, .arithmetic = dtype::bf16};
+  quant_spec nearest = narrow;
+  nearest.nearest_codes = true;
+  const range seen{-0.37f, 1.21f};
+  const scale_and_zero q = solve_qparams(seen, nearest), peer = solve_qparams(seen, narrow);
+  CHECK(q.scale == peer.scale);
+  CHECK(q.zero_point == peer.zero_point);
+  std::size_t moved = 0;
+  for (float x = seen.min; x < seen.max; x += 0.001f) {
+    const auto loss = [&](const quant_spec& spec) {
+      return std::fabs(static_cast<float>(quantize_value(x, q.scale, q.zero_point, spec) - q.zero_point) * q.scale - x);
+    };
+    REQUIRE(loss(nearest) <= loss(narrow));
+    moved += loss(nearest) < loss(narrow);
+  }
+  CHECK(moved > 10);
 }
 
 TEST_CASE("LLM-Compressor's round-to-nearest codes of int4 groups of three") {

@@ -79,7 +79,18 @@ class memory_disk {
 TEST_CASE("the number of threads does not change a byte") {
   temporary_folder folder;
   const std::string model = write_model(folder, "model", large_model());
+  // Tiles of 48 rows lie across the boundaries of chunks of 64.
+  folder.write("blocks.yaml", R"(quant_stage:
+  quant_modifiers:
+    QuantizationModifier:
+      ignore: [lm_head]
+      config_groups:
+        blocks:
+          targets: [Linear]
+          weights: {num_bits: 8, type: float, strategy: block, symmetric: true, block_structure: [48, 64]}
+)");
   const std::vector<std::vector<std::string>> kinds{
+      {"--config_path", folder.path("blocks.yaml"), "--format", "compressed_tensors"},
       {"--quant_type", "w8a8_dynamic"},
       {"--quant_type", "w4a16", "--group_size", "32"},
       {"--quant_type", "w4a16", "--group_size", "128", "--w_sym", "False", "--format", "compressed_tensors"},

@@ -143,7 +143,7 @@ void quantize_nibbles(matrix_view<const T> x, const quant_spec& spec, const_qpar
   using rows = nibble_quantizer<T, code_kind::symmetric, false>;
   const std::size_t width = resolve(spec.granularity, x.rows(), x.cols()).cols;
   const bool whole = x.cols() % rows::step == 0 && (width == rows::part || width == 2 * rows::part || width % rows::step == 0);
-  if (!whole || spec.type != number::integer || spec.num_bits != 4 || spec.arithmetic != dtype::f32 || bytes.cols() * 2 != x.cols()) {
+  if (!whole || spec.type != number::integer || spec.num_bits != 4 || arithmetic_of_codes(spec) != dtype::f32 || bytes.cols() * 2 != x.cols()) {
     quantize(x, spec, q, codes);
     return pack_nibbles(matrix_view<const std::int8_t>{codes}, flip, bytes, streams);
   }

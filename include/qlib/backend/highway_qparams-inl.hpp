@@ -17,45 +17,55 @@ namespace HWY_NAMESPACE {
 class vector_solver {
  public:
   static bool solves(const quant_spec& spec) {
-    return spec.type == number::integer && spec.arithmetic == dtype::f32 && (spec.scale_dtype == dtype::f32 || spec.scale_dtype == dtype::bf16);
+    const auto vectors = [](dtype t) { return t == dtype::f32 || t == dtype::bf16; };
+    return spec.type == number::integer && vectors(spec.arithmetic) && vectors(spec.scale_dtype);
   }
   explicit HWY_INLINE vector_solver(const quant_spec& spec)
       : symmetric_{spec.symmetric},
         ascend_{spec.rule == scale_rule::ascend},
         to_bf16_{spec.scale_dtype == dtype::bf16},
+        in_bf16_{spec.arithmetic == dtype::bf16},
         qmin_{hn::Set(float_tag{}, static_cast<float>(spec.qmin()))},
         qmax_{hn::Set(float_tag{}, static_cast<float>(spec.qmax()))},
         steps_{hn::Sub(qmax_, qmin_)},
         divisor_{ascend_ ? qmax_ : hn::Div(steps_, hn::Set(float_tag{}, 2.0f))},
-        smallest_{hn::Set(float_tag{}, ascend_ ? 0x1p-23f : epsilon_of(spec.scale_dtype))} {}
+        smallest_{hn::Set(float_tag{}, ascend_ ? 0x1p-23f : epsilon_of(in_bf16_ ? dtype::bf16 : spec.scale_dtype))} {}
 
   /// `low` and `high` are finite, or an empty range.
   HWY_INLINE void solve(floats low, floats high, float* scales, std::int32_t* zero_points) const {
     const float_tag d;
-    const u32_tag du;
-    const floats none = hn::Zero(d);
+    const floats none = hn::Zero(d), inf = hn::Inf(d);
     low = hn::Min(low, none);
     high = hn::Max(high, none);
-    floats s = symmetric_ ? hn::Div(hn::Max(hn::Neg(low), high), divisor_)
-               : ascend_  ? hn::Sub(hn::Div(high, steps_), hn::Div(low, steps_))
-                          : hn::Div(hn::Sub(high, low), steps_);
+    const auto rd = [&](floats x) { return in_bf16_ ? rounded_to_bf16(x) : x; };
+    const auto in_two = [&] { return rd(hn::Sub(rd(hn::Div(high, steps_)), rd(hn::Div(low, steps_)))); };
+    const floats width = rd(hn::Sub(high, low));
+    floats s = symmetric_ ? rd(hn::Div(hn::Max(hn::Neg(low), high), divisor_)) : ascend_ ? in_two() : rd(hn::Div(width, steps_));
+    if (!symmetric_ && !ascend_ && HWY_UNLIKELY(!hn::AllFalse(d, hn::Eq(width, inf)))) s = hn::IfThenElse(hn::Eq(width, inf), in_two(), s);
     if (ascend_) s = hn::Max(s, smallest_);
-    if (to_bf16_) {
-      const auto bits = hn::BitCast(du, s);
-      const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u)));
-      s = hn::BitCast(d, hn::And(rounded, hn::Set(du, 0xffff0000u)));
-    }
+    if (to_bf16_) s = rounded_to_bf16(s);
     s = hn::IfThenElse(hn::Gt(s, none), s, smallest_);
     hn::StoreU(s, d, scales);
     if (!zero_points) return;
     floats z = none;
     if (!symmetric_)
-      z = ascend_ ? hn::Add(hn::Round(hn::Div(hn::Neg(low), s)), qmin_) : hn::Round(hn::Min(qmax_, hn::Max(qmin_, hn::Sub(qmin_, hn::Div(low, s)))));
-    hn::StoreU(hn::ConvertTo(i32_tag{}, hn::Min(qmax_, hn::Max(qmin_, z))), i32_tag{}, zero_points);
+      z = ascend_ ? hn::Add(hn::Round(rd(hn::Div(hn::Neg(low), s))), qmin_)
+                  : hn::Round(hn::Min(qmax_, hn::Max(qmin_, rd(hn::Sub(qmin_, rd(hn::Div(low, s)))))));
+    z = hn::Min(qmax_, hn::Max(qmin_, z));
+    if (!symmetric_ && !ascend_) z = hn::IfThenElse(hn::Eq(width, none), hn::Min(qmax_, hn::Max(qmin_, none)), z);
+    hn::StoreU(hn::ConvertTo(i32_tag{}, z), i32_tag{}, zero_points);
   }
 
  private:
-  bool symmetric_, ascend_, to_bf16_;
+  /// to_bf16 of values that are no NaN.
+  static HWY_INLINE floats rounded_to_bf16(floats x) {
+    const u32_tag du;
+    const auto bits = hn::BitCast(du, x);
+    const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u)));
+    return hn::BitCast(float_tag{}, hn::And(rounded, hn::Set(du, 0xffff0000u)));
+  }
+
+  bool symmetric_, ascend_, to_bf16_, in_bf16_;
   floats qmin_, qmax_, steps_, divisor_, smallest_;
 };
 

@@ -46,6 +46,8 @@ struct tile_params {
     for (std::size_t i = count; i < padded; ++i) scale[i] = 1.0f;
     if constexpr (Kind == code_kind::asymmetric)
       for (std::size_t i = 0; i < padded; ++i) zero[i] = zero_points && i < count ? static_cast<float>(zero_points[i]) : 0.0f;
+    if constexpr (Kind == code_kind::e4m3)  // what leaves the sign of a zero, or makes 0 of -0
+      for (std::size_t i = 0; i < padded; ++i) zero[i] = spec.rule == scale_rule::ascend ? -0.0f : 0.0f;
     const auto one = hn::Set(d, 1.0f), smallest = hn::Set(d, 0x1p-80f), largest = hn::Set(d, 0x1p80f), largest_zero = hn::Set(d, 0x1p15f);
     auto inside = hn::Eq(one, one);
     for (std::size_t i = 0; i < padded; i += lanes) {
@@ -94,6 +96,7 @@ HWY_INLINE ints e4m3_codes(floats x) {
 
 template <code_kind Kind, bool Multiplies>
 HWY_INLINE ints codes_of(floats x, const broadcast& p) {
+  if constexpr (Kind == code_kind::e4m3) x = hn::Add(x, p.zero);
   floats y;
   if constexpr (Multiplies) {
     floats bounded = hn::Min(p.high, x);
@@ -204,7 +207,7 @@ void quantize_matrix(matrix_view<const T> x, const quant_spec& spec, const_qpara
 template <class T>
 void quantize(matrix_view<const T> x, const quant_spec& spec, const_qparams_view q, matrix_view<std::int8_t> codes, bool streams = false) {
   if (x.size() == 0) return;
-  if (spec.arithmetic != dtype::f32) return scalar_backend{}.quantize(x, spec, q, codes);
+  if (arithmetic_of_codes(spec) != dtype::f32) return scalar_backend{}.quantize(x, spec, q, codes);
   if (spec.type == number::floating) return quantize_matrix<T, code_kind::e4m3>(x, spec, q, codes, streams);
   if (spec.symmetric) return quantize_matrix<T, code_kind::symmetric>(x, spec, q, codes, streams);
   return quantize_matrix<T, code_kind::asymmetric>(x, spec, q, codes, streams);

@@ -335,7 +335,7 @@ template <class T>
 bool scaled_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, qparams_view q, matrix_view<std::int8_t> codes,
                      bool streams = false) {
   if (x.size() == 0) return true;
-  if (spec.arithmetic != dtype::f32) return scalar_backend{}.scaled_quantize(x, factors, spec, q, codes);
+  if (arithmetic_of_codes(spec) != dtype::f32) return scalar_backend{}.scaled_quantize(x, factors, spec, q, codes);
   const code_sink sink{codes, streams};
   return scaled_quantizer<T, code_sink>{x, factors.empty() ? nullptr : factors.data(), spec, &q, sink}.run();
 }
@@ -345,7 +345,7 @@ template <class T>
 bool scaled_fake_quantize(matrix_view<const T> x, std::span<const float> factors, const quant_spec& spec, matrix_view<float> out,
                           bool streams = false) {
   if (x.size() == 0) return true;
-  if (spec.arithmetic != dtype::f32) return scalar_backend{}.scaled_fake_quantize(x, factors, spec, out);
+  if (arithmetic_of_codes(spec) != dtype::f32) return scalar_backend{}.scaled_fake_quantize(x, factors, spec, out);
   const float_sink sink{out, streams};
   return scaled_quantizer<T, float_sink>{x, factors.empty() ? nullptr : factors.data(), spec, nullptr, sink}.run();
 }

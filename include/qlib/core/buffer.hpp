@@ -11,7 +11,7 @@
 namespace qlib::inline v0 {
 
 /// Uninitialised memory, aligned to a cache line; huge pages are asked for from 4 MiB on, because touching fresh 4 KiB pages costs
-/// up to four times the quantization itself (docs/performance.md).
+/// up to four times the quantization itself.
 class buffer {
  public:
   buffer() = default;

@@ -65,7 +65,10 @@ inline scale_and_zero solve_qparams(range seen, const quant_spec& spec) {
   }
   const float qmin = static_cast<float>(spec.qmin()), qmax = static_cast<float>(spec.qmax()), steps = qmax - qmin;
   if (spec.symmetric) return {positive(rd(absmax / (ascend ? qmax : steps / 2))), 0};
-  const float s = positive(ascend ? rd(rd(high / steps) - rd(low / steps)) : rd(rd(high - low) / steps));
+  const float width = rd(high - low);  // may overflow where neither end does
+  const float s = positive(ascend || std::isinf(width) ? rd(rd(high / steps) - rd(low / steps)) : rd(width / steps));
+  // A tile of zeros alone: 0 / 0 is no zero point, and LLM-Compressor stores 0.
+  if (!ascend && width == 0) return {s, static_cast<std::int32_t>(std::clamp(0.0f, qmin, qmax))};
   const float z = ascend ? std::nearbyint(rd(-low / s)) + qmin : std::nearbyint(std::clamp(rd(qmin - rd(low / s)), qmin, qmax));
   return {s, static_cast<std::int32_t>(std::clamp(z, qmin, qmax))};
 }
@@ -79,17 +82,22 @@ inline void solve_qparams(std::span<const range> ranges, const quant_spec& spec,
   }
 }
 
-/// q of one value, as an integer in [qmin, qmax]: `clamp(round_half_even(x / s + z))`, every operation rounded to `spec.arithmetic`.
+/// What the division by a scale is rounded to.
+constexpr dtype arithmetic_of_codes(const quant_spec& spec) { return spec.nearest_codes ? dtype::f32 : spec.arithmetic; }
+
+/// q of one value, as an integer in [qmin, qmax]: `clamp(round_half_even(x / s + z))`, every operation rounded to arithmetic_of_codes(spec).
 inline std::int32_t quantize_value(float x, float scale, std::int32_t zero_point, const quant_spec& spec) {
-  float y = round_to(spec.arithmetic, x / scale);
-  if (!spec.symmetric) y = round_to(spec.arithmetic, y + static_cast<float>(zero_point));
+  const dtype type = arithmetic_of_codes(spec);
+  float y = round_to(type, x / scale);
+  if (!spec.symmetric) y = round_to(type, y + static_cast<float>(zero_point));
   y = std::clamp(y, static_cast<float>(spec.qmin()), static_cast<float>(spec.qmax()));
   return static_cast<std::int32_t>(std::nearbyint(y));
 }
 
-/// The e4m3 code of one value: `e4m3(clamp(x / s, +-448))`.
+/// The e4m3 code of one value: `e4m3(clamp(x / s, +-448))`. Compressed-tensors adds a zero point of 0, which makes 0 of a weight that is -0.
 inline std::uint8_t quantize_value_e4m3(float x, float scale, const quant_spec& spec) {
-  return to_e4m3(std::clamp(round_to(spec.arithmetic, x / scale), -e4m3_max, e4m3_max));
+  if (spec.rule != scale_rule::ascend) x += 0.0f;
+  return to_e4m3(std::clamp(round_to(arithmetic_of_codes(spec), x / scale), -e4m3_max, e4m3_max));
 }
 
 }  // namespace qlib::inline v0

@@ -23,6 +23,7 @@ struct quant_spec {
   scale_rule rule = scale_rule::ascend;
   dtype scale_dtype = dtype::f32;  ///< scales are rounded to it before codes are computed
   dtype arithmetic = dtype::f32;   ///< bf16 or f16: every operation is rounded to it, as the peers do (`--compat`)
+  bool nearest_codes = false;      ///< x / s is in f32 whatever `arithmetic` says: the peers' parameters, with codes that are never further away
 
   constexpr int qmin() const { return -(1 << (num_bits - 1)); }
   constexpr int qmax() const { return (1 << (num_bits - 1)) - 1; }

@@ -38,7 +38,9 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
             .granularity = {},
             .rule = scale_rule::compressed_tensors,
             .scale_dtype = m.type,
-            .arithmetic = follow == compat::none ? dtype::f32 : m.type};
+            // Scale and zero point round into each other: only the tool's own parameters never lose more than the tool does.
+            .arithmetic = follow == compat::none && w.symmetric ? dtype::f32 : m.type,
+            .nearest_codes = follow == compat::none && !w.symmetric};
   switch (w.strategy) {
     case strategy::tensor:
       e.spec.granularity = tile::per_tensor();
@@ -78,7 +80,7 @@ QLIB_INLINE result<linear_encoding> compressed_tensors_format::encode(const matr
                          .granularity = tile::per_tensor(),
                          .rule = scale_rule::compressed_tensors,
                          .scale_dtype = m.type,
-                         .arithmetic = e.spec.arithmetic};
+                         .arithmetic = follow == compat::none ? dtype::f32 : m.type};
 
   const packed_layout codes = std::visit([&](const auto& p) { return p.layout(e.spec, m.rows, m.cols); }, e.packer);
   const grid g = grid_of(e.spec.granularity, m.rows, m.cols);

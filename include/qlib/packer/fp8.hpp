@@ -5,7 +5,7 @@
 
 namespace qlib::inline v0 {
 
-/// float8 e4m3fn bits, [out_features, in_features]: compressed-tensors' `float-quantized`, AscendV1's WFP8AFP8_DYNAMIC.
+/// float8 e4m3fn bits, [out_features, in_features]: compressed-tensors' `float-quantized`, AscendV1's W8A8FP8_DYNAMIC.
 struct fp8_packer {
   static constexpr std::string_view name = "fp8";
   static constexpr std::size_t row_multiple = 1;

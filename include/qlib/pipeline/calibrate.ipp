@@ -32,13 +32,21 @@ class suppression_watch final : public forward_hook {
 
 /// Channels that keep scale 1, sub-graph by sub-graph, and how many sub-graphs stay as they are.
 inline void warn_of(const std::vector<suppression_report>& reports, std::vector<std::string>& to) {
-  std::size_t left = 0;
+  std::size_t left = 0, unseen = 0;
   for (const suppression_report& r : reports) {
     left += !r.kept && r.error_after > r.error_before;
+    unseen += r.unseen;
     if (r.dead > 0) to.push_back(r.source + ": " + std::to_string(r.dead) + " channels never change over the calibration data: their scale is 1");
-    if (r.limited > 0)
-      to.push_back(r.source + ": " + std::to_string(r.limited) + " scales would take the gain out of its dtype: those channels keep scale 1");
+    if (r.limited > 0) {
+      std::string channels;
+      for (const std::size_t c : r.limited_channels) channels += (channels.empty() ? "" : ", ") + std::to_string(c);
+      to.push_back(r.source + ": " + std::to_string(r.limited) + " scales are clamped, what is stored would have left its dtype: channel " +
+                   channels + (r.limited > r.limited_channels.size() ? ", ..." : ""));
+    }
   }
+  if (unseen > 0)
+    to.push_back(std::to_string(unseen) + " of " + std::to_string(reports.size()) +
+                 " sub-graphs are not rescaled: fewer than two tokens of the calibration data came to them");
   if (left > 0)
     to.push_back(std::to_string(left) + " of " + std::to_string(reports.size()) +
                  " sub-graphs are not rescaled: it would have made their outputs worse");

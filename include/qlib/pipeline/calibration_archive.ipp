@@ -22,7 +22,7 @@
 
 namespace qlib::inline v0::detail {
 
-inline constexpr std::uint32_t calibration_layout = 1;  // to be raised with every change of a `fields` below
+inline constexpr std::uint32_t calibration_layout = 2;  // to be raised with every change of a `fields` below
 
 /// T as an archive sees it: a reader fills it.
 template <class A, class T>
@@ -276,7 +276,7 @@ void fields(A& archive, archived<A, model_folds>& f) {
 
 template <class A>
 void fields(A& archive, archived<A, suppression_report>& r) {
-  archive(r.source, r.kind, r.suppressor, r.error_before, r.error_after, r.kept, r.dead, r.limited, r.smallest, r.largest);
+  archive(r.source, r.kind, r.suppressor, r.error_before, r.error_after, r.kept, r.dead, r.unseen, r.limited, r.limited_channels, r.smallest, r.largest);
 }
 
 template <class A>

@@ -163,13 +163,32 @@ inline void planner::choose_suppressions() {
   errors bad = plan_suppressions(
       recipe_, *model_, *parameters_, [&](const std::string& module) { return quantized.contains(module); }, plan_, folded_);
   found_.insert(found_.end(), bad.begin(), bad.end());
-  for (const auto& [name, length] : folded_.made)
-    if (name.ends_with("norm.bias") && !std::visit([](const auto& f) { return f.stores_norm_bias; }, options_.format))
+  check_made_biases();
+  unpack_folded();
+}
+
+/// A shift gives norms and linears biases that the model does not have. Who loads compressed-tensors drops them; for AscendV1 a norm's is known, and
+/// a linear's is part of quant_bias where its input is static.
+inline void planner::check_made_biases() {
+  const bool known = std::visit([](const auto& f) { return f.stores_norm_bias; }, options_.format);
+  std::map<std::string_view, std::size_t> modules;
+  for (std::size_t i = 0; i < layout_.matrices.size(); ++i) modules.emplace(layout_.matrices[i].name, i);
+  std::size_t loose = 0;
+  for (const auto& [name, length] : folded_.made) {
+    if (!known)
       return found_.push_back({.where = plan_.suppressions.front().where,
                                .subject = name,
-                               .problem = "a shift needs norms with a bias, which " + plan_.format + " does not have",
+                               .problem = "a shift needs a bias here, which the model does not have and readers of " + plan_.format + " drop",
                                .remedy = "set symmetric: true"});
-  unpack_folded();
+    const auto at = modules.find(std::string_view{name}.substr(0, name.rfind('.')));
+    if (at == modules.end() || !chosen_[at->second]) continue;
+    const auto& inputs = recipe_.stages[*chosen_[at->second]].scheme.input_activations;
+    loose += !inputs || inputs->dynamic;
+  }
+  if (loose > 0)
+    plan_.warnings.push_back(
+        std::to_string(loose) +
+        " linears without a bias get one from a shift, which engines drop where the model has none: set symmetric: true, or use w8a8");
 }
 
 }  // namespace qlib::inline v0::detail

@@ -71,6 +71,7 @@ class planner {
   /// A tied head has no tensor, but it is a Linear to those who load the model: without this they would expect it quantized. Behind a rotation it
   /// has one, whatever the format: the embedding is rotated alone, the head takes the gains of the final norm too.
   void add_tied_head();
+  void check_made_biases();
   void check();
   status finish();
 

@@ -47,7 +47,8 @@ class suppression_pass {
   struct weights;
   status load(const subgraph& g, weights& out) const;
   void limit(const planned_suppression& p, transform& t, const channel_statistics::divided& x, suppression_report& report) const;
-  status round_to_source(const planned_suppression& p, transform& t, suppression_report& report);
+  status keep_in_storage(const planned_suppression& p, std::span<const float> reader_absmax, transform& t, suppression_report& report) const;
+  status round_to_source(const planned_suppression& p, transform& t);
   status apply(const planned_suppression& p, const transform& t);
   void change_latent(const std::string& module, const transform& t);
   status solve_keys(const planned_suppression& p, suppression_report& report);

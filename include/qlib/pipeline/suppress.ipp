@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace qlib::inline v0 {
 
@@ -30,6 +31,10 @@ inline bool averages_samples(const policy_choice& observer) {
   const auto chosen = make_policy<registry::observers>(observer, {}, "observer");
   return chosen && std::holds_alternative<minmax_observer>(*chosen) && !std::get<minmax_observer>(*chosen).running();
 }
+
+/// Of dtypes that weights are stored in, a little inside for the rounding of what is divided or multiplied.
+inline float largest_stored(dtype type) { return (type == dtype::f16 ? 65504.0f : type == dtype::bf16 ? 0x1.fep127f : 0x1.fffffep127f) * 0.999f; }
+inline float smallest_stored(dtype type) { return type == dtype::f16 ? 0x1p-24f : 0x1p-126f; }
 
 /// Where the outputs of a value projection are an operand of attention.
 inline std::string value_operand(const subgraph& g) { return g.source.substr(0, g.source.rfind('.')) + ".value"; }
@@ -180,9 +185,56 @@ QLIB_INLINE void suppression_pass::limit(const planned_suppression& p, transform
   }
 }
 
-/// The stored gain, or bias, decides the scale: gain / stored gain, so that rounding it to its dtype changes nothing that the model computes. A
-/// gain that its dtype could not hold, or that would vanish, keeps scale 1.
-QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& p, transform& t, suppression_report& report) {
+/// Scales are clamped so that what is stored divided by them (gains, rows and biases of the source) or multiplied (columns of the readers) stays
+/// finite in its dtype, and no gain vanishes.
+QLIB_INLINE status suppression_pass::keep_in_storage(const planned_suppression& p, std::span<const float> reader_absmax, transform& t,
+                                                     suppression_report& report) const {
+  if (t.scale.empty()) return {};
+  const subgraph& g = p.graph;
+  std::vector<float> least(t.scale.size(), 0.0f), most(t.scale.size(), std::numeric_limits<float>::max());
+  const auto divided = [&](std::size_t c, float value, dtype type) {
+    least[c] = std::max(least[c], std::fabs(value) / detail::largest_stored(type));
+  };
+  const auto type_of = [&](const std::string& name) { return source_.type(name).value_or(dtype::f32); };
+  const auto constants = [&](const std::string& name, float plus, bool may_vanish) -> status {
+    if (!source_.contains(name)) return {};
+    std::vector<float> values;
+    if (status s = read_constants(source_, name, plus, values); !s) return s;
+    for (std::size_t c = 0; c < t.scale.size(); ++c) {
+      const float value = values[g.kind == subgraph_kind::norm_linear ? c : g.channels.row(c)];
+      divided(c, value, type_of(name));
+      if (value != 0 && !may_vanish) most[c] = std::min(most[c], std::fabs(value) / detail::smallest_stored(type_of(name)));
+    }
+    return {};
+  };
+  if (status s = constants(g.source + ".bias", 0, true); !s) return s;
+  if (g.kind == subgraph_kind::norm_linear) {
+    if (status s = constants(g.source + ".weight", g.one_plus ? 1.0f : 0.0f, false); !s) return s;
+  } else {
+    const auto w = source_.linear(g.source);
+    if (!w) return w.error();
+    std::vector<range> rows(w->rows(), range::empty());
+    std::visit([&](auto v) { native_backend{}.ranges(v, tile::per_channel(), std::span{rows}); }, w->weight());
+    for (std::size_t c = 0; c < t.scale.size(); ++c) {
+      const range& row = rows[g.channels.row(c)];
+      if (row.defined()) divided(c, std::max(-row.min, row.max), type_of(g.source + ".weight"));
+    }
+  }
+  float reader = detail::largest_stored(dtype::f32);
+  for (const std::string& module : g.targets) reader = std::min(reader, detail::largest_stored(type_of(module + ".weight")));
+  const std::vector<float> columns = detail::map_of(g).largest(reader_absmax);
+  for (std::size_t c = 0; c < t.scale.size(); ++c) {
+    if (columns[c] > 0) most[c] = std::min(most[c], reader / columns[c]);
+    const float kept = least[c] <= most[c] ? std::clamp(t.scale[c], least[c], most[c]) : 1.0f;
+    if (kept == t.scale[c]) continue;
+    t.scale[c] = kept;
+    if (report.limited++ < 8) report.limited_channels.push_back(c);
+  }
+  return {};
+}
+
+/// The stored gain, or bias, decides the scale: gain / stored gain, so that rounding it to its dtype changes nothing that the model computes.
+QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& p, transform& t) {
   if (t.identity()) return {};
   if (p.graph.kind != subgraph_kind::norm_linear) {
     const std::string name = p.graph.source + ".bias";
@@ -192,7 +244,7 @@ QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& 
     const dtype type = source_.type(name).value_or(dtype::f32);
     for (std::size_t c = 0; c < t.scale.size(); ++c) {
       const float before = bias[p.graph.channels.row(c)], after = round_to(type, before / t.scale[c]), scale = before / after;
-      if (before != 0.0f && after != 0.0f && std::isfinite(scale)) t.scale[c] = scale;
+      if (before != 0.0f && after != 0.0f && std::isfinite(after) && std::isfinite(scale)) t.scale[c] = scale;
     }
     return {};
   }
@@ -209,7 +261,6 @@ QLIB_INLINE status suppression_pass::round_to_source(const planned_suppression& 
     const float before = gain[c] + plus;
     const float stored = round_to(type, before / t.scale[c] - plus), after = stored + plus;
     const bool holds = before == 0.0f || (std::isfinite(after) && after != 0.0f && std::isfinite(before / after));
-    report.limited += !holds;
     if (!holds) {
       t.scale[c] = 1.0f;
       continue;
@@ -294,18 +345,16 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
       continue;
     }
     const auto seen = statistics_.find(p.graph.targets.front());
-    if (seen == statistics_.end() || seen->second.tokens() == 0) {
+    if (seen == statistics_.end() || seen->second.tokens() < 2) {  // one token has no ranges: every channel would be constant
+      report.unseen = true;
       reports_.push_back(std::move(report));
       continue;
     }
     const channel_statistics::divided x = seen->second.after(folds_.column_scale(p.graph.targets.front()));
     weights w;
     if (status s = load(p.graph, w); !s) return s;
-    smoothing_group group{.weights = w.views,
-                          .all_absmax = w.absmax,
-                          .channels = detail::map_of(p.graph),
-                          .may_shift = p.shift && (p.graph.kind != subgraph_kind::norm_linear || p.graph.source.ends_with("norm")),
-                          .products = &products_};
+    smoothing_group group{
+        .weights = w.views, .all_absmax = w.absmax, .channels = detail::map_of(p.graph), .may_shift = p.shift, .products = &products_};
     for (const std::string& module : p.graph.targets)
       if (const auto at = items_.find(module); at != items_.end()) {
         group.weight_spec = plan_.items[at->second].encoding->spec;
@@ -315,6 +364,7 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
       }
     transform t = std::visit([&](const auto& policy) { return policy.solve(group, x.view); }, detail::suppressor_of(p));
     limit(p, t, x, report);
+    if (status s = keep_in_storage(p, w.absmax, t, report); !s) return s;
     report.kept = !t.identity();
     if (report.kept && !options_.as_peers) {
       output_error error{group, x.view};
@@ -323,7 +373,7 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
       report.kept = report.error_after <= report.error_before;
     }
     if (report.kept) {
-      if (status s = round_to_source(p, t, report); !s) return s;
+      if (status s = round_to_source(p, t); !s) return s;
       const auto [low, high] = std::minmax_element(t.scale.begin(), t.scale.end());
       report.smallest = *low;
       report.largest = *high;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 namespace qlib::inline v0 {
 
@@ -14,7 +15,9 @@ struct suppression_report {
   double error_before = 0, error_after = 0;
   bool kept = false;                ///< false: the error would have grown, or no token came by: nothing is rescaled
   std::size_t dead = 0;             ///< channels that are always the same: scale 1
-  std::size_t limited = 0;          ///< channels whose gain the dtype could not hold: scale 1
+  bool unseen = false;              ///< fewer than two tokens came by: nothing is known of the ranges, nothing is rescaled
+  std::size_t limited = 0;          ///< channels whose scale is clamped: what is stored would have left its dtype
+  std::vector<std::size_t> limited_channels = {};  ///< the first eight of them
   float smallest = 1, largest = 1;  ///< scale
 };
 

@@ -251,7 +251,9 @@ QLIB_INLINE std::string json_of(const accuracy_report& r) {
                                 {"smallest_scale", g.smallest},
                                 {"largest_scale", g.largest},
                                 {"dead_channels", g.dead},
-                                {"limited_channels", g.limited}});
+                                {"unseen", g.unseen},
+                                {"limited_channels", g.limited},
+                                {"first_limited_channels", g.limited_channels}});
   }
   j["layers"] = report_parts::report_document::array();
   for (const reported_layer& l : r.layers) j["layers"].push_back(report_parts::json_of(l));
@@ -308,7 +310,9 @@ QLIB_INLINE errors parse_report(std::string_view text, const std::string& where,
       from.read("smallest_scale", g.smallest);
       from.read("largest_scale", g.largest);
       from.read("dead_channels", g.dead);
+      from.read("unseen", g.unseen);
       from.read("limited_channels", g.limited);
+      from.read("first_limited_channels", g.limited_channels);
       r.subgraphs.push_back(std::move(g));
     });
   in.each("layers", [&](const auto& item, const std::string& path) { r.layers.push_back(report_parts::read_layer(in.element(item, path))); });

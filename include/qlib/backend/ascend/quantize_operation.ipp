@@ -255,7 +255,7 @@ QLIB_INLINE void quantize(lane& l, const host_matrix& x, const quant_spec& spec,
     });
   };
   const quantizing::work w{x, spec, scales, codes};
-  const bool fit = spec.type == number::integer && spec.arithmetic == dtype::f32 && have_reciprocals(q.scales.first(q.grid.tiles())) &&
+  const bool fit = spec.type == number::integer && arithmetic_of_codes(spec) == dtype::f32 && have_reciprocals(q.scales.first(q.grid.tiles())) &&
                    (!may_quantize_in_f16(l.known().family()) || fit_f16(q));
   const chain c = quantizing::quantize_chain(scales.by_column).of_width(scales.cut.width);
   const bool done = fit && quantizing::in_parts(scales, x.rows, [&](std::size_t begin, std::size_t rows) {
