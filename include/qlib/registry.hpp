@@ -1,5 +1,6 @@
-/// The lists of policies: the only place where a policy is named a second time. A policy that is listed here is tested by
-/// tests/conformance/, offered by the program, and named in its errors.
+/// The lists of policies: the only place where a policy has to be named a second time. A policy that is listed here is tested by
+/// tests/conformance/ and named in errors; a suppressor is also known to flags and recipes by its name. What peers call one of theirs beside that
+/// (letters, modifiers, keys of options) is data of recipe/.
 #pragma once
 #include <qlib/observer/auto_mixed.hpp>
 #include <qlib/observer/histogram.hpp>

@@ -1,3 +1,4 @@
+#include "flatten_inputs.hpp"
 #include "matrices.hpp"
 #include "registered.hpp"
 
@@ -8,11 +9,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <type_traits>
 
 namespace {
 
 using namespace qlib;
+
+/// The registry's, and the example of docs/add-a-policy.md.
+using suppressors = decltype(std::tuple_cat(law::suppressors{}, std::tuple<example::flatten_inputs>{}));
 
 /// Inputs of a layer with a channel far above the others, and what calibration says of them.
 struct layer {
@@ -76,7 +82,7 @@ TEST_CASE_TEMPLATE_DEFINE("a transform has one positive finite scale for each ch
   REQUIRE(t.scale.size() == 8);
   for (const float s : t.scale) CHECK((std::isfinite(s) && s > 0));
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_scales, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_scales, suppressors);
 
 TEST_CASE_TEMPLATE_DEFINE("folding keeps the layer's function", S, suppressor_function) {
   const layer l;
@@ -95,13 +101,13 @@ TEST_CASE_TEMPLATE_DEFINE("folding keeps the layer's function", S, suppressor_fu
       REQUIRE(std::abs(before - after) <= 0x1p-24 * magnitude);  // each product carries the one rounding of its folded weight
     }
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_function, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_function, suppressors);
 
 TEST_CASE_TEMPLATE_DEFINE("a dead channel spoils no scale", S, suppressor_dead) {
   for (const std::size_t dead : {3, 0})
     for (const float s : scales(solved<S>(layer{1, 0, dead}))) CHECK((std::isfinite(s) && s > 0));
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_dead, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_dead, suppressors);
 
 TEST_CASE_TEMPLATE_DEFINE("the order of channels does not matter", S, suppressor_order) {
   std::vector<float> expected = scales(solved<S>(layer{}));
@@ -109,7 +115,7 @@ TEST_CASE_TEMPLATE_DEFINE("the order of channels does not matter", S, suppressor
   const std::vector<float> got = scales(solved<S>(layer{1, 3}));
   for (std::size_t c = 0; c < 8; ++c) CHECK(got[c] == doctest::Approx(expected[c]).epsilon(1e-6));  // sums in another order
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_order, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_order, suppressors);
 
 TEST_CASE_TEMPLATE_DEFINE("inputs four times as large have scales in the same proportions, if all channels are scaled", S, suppressor_units) {
   // threshold_smooth and cbq_mask leave channels at 1: only the mask's scale has no unit.
@@ -119,7 +125,7 @@ TEST_CASE_TEMPLATE_DEFINE("inputs four times as large have scales in the same pr
   for (std::size_t c = 0; c < 8; ++c) CHECK(four[c] / four[0] == doctest::Approx(one[c] / one[0]).epsilon(1e-5));
   if constexpr (std::is_same_v<S, cbq_mask> || std::is_same_v<S, awq>) CHECK(four[0] == doctest::Approx(one[0]).epsilon(1e-5));
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_units, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_units, suppressors);
 
 TEST_CASE_TEMPLATE_DEFINE("quantize solves, folds and quantizes what is folded, and says what inputs are divided by", S, suppressor_quantize) {
   const layer l;
@@ -140,7 +146,7 @@ TEST_CASE_TEMPLATE_DEFINE("quantize solves, folds and quantizes what is folded, 
   if (!lacking) CHECK(lacking.error().problem.find(std::string{S::name} + " needs column_") == 0);
   if (!lacking) CHECK(lacking.error().problem.ends_with(" of 8 columns"));
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_quantize, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_quantize, suppressors);
 
 TEST_CASE_TEMPLATE_DEFINE("a suppressor that says that it tries nothing reads no inputs, and one that tries some asks for them", S, suppressor_cost) {
   const layer l;
@@ -154,7 +160,7 @@ TEST_CASE_TEMPLATE_DEFINE("a suppressor that says that it tries nothing reads no
   const smoothing_group group{.weights = weights, .weight_spec = int8_per_channel{}, .input_spec = quant_spec{.granularity = tile::per_tensor()}};
   CHECK(S{}.solve(group, without).scale == solved<S>(l).scale);
 }
-TEST_CASE_TEMPLATE_APPLY(suppressor_cost, law::suppressors);
+TEST_CASE_TEMPLATE_APPLY(suppressor_cost, suppressors);
 
 TEST_CASE("given exponents leave nothing to try") {
   CHECK(tried_by(flex_smooth{}) == 42);
@@ -171,4 +177,15 @@ TEST_CASE("no_suppressor is the identity") {
   law::matrix<float> folded = l.weights;
   fold_into_reader(solved<no_suppressor>(l), {}, folded.view());
   CHECK(folded.elements == l.weights.elements);
+}
+
+TEST_CASE("the suppressor of docs/add-a-policy.md is the one that is held to the laws here") {
+  const auto text_of = [](const char* path) {
+    std::ifstream file{std::string{QLIB_SOURCE_DIR} + path};
+    return std::string{std::istreambuf_iterator<char>{file}, {}};
+  };
+  const std::string header = text_of("/tests/conformance/flatten_inputs.hpp"), mark = "// [flatten_inputs]\n";
+  const std::size_t begin = header.find(mark) + mark.size(), end = header.rfind(mark);
+  REQUIRE(begin < end);
+  CHECK(text_of("/docs/add-a-policy.md").find("```cpp\n" + header.substr(begin, end - begin) + "```") != std::string::npos);
 }

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <qlib/recipe/flags.hpp>
 #include <qlib/recipe/yaml.hpp>
+#include <qlib/registry.hpp>
 
 using namespace qlib;
 
@@ -84,7 +85,11 @@ TEST_CASE("LLM-Compressor's SmoothQuantModifier is read as it writes it") {
   const suppression_stage& s = r.suppression[0];
   CHECK(s.suppressor == policy_choice{"smooth_quant", {{"statistic", "range"}, {"alpha", "0.8"}}});
   CHECK(s.targets == list{"re:.*input_layernorm"});
-  CHECK_FALSE(s.experts);
+  REQUIRE(s.mappings.size() == 1);
+  CHECK(s.mappings[0].smooth == list{"re:.*input_layernorm"});
+  CHECK(s.mappings[0].balance == list{"re:.*q_proj", "re:.*k_proj", "re:.*v_proj"});
+  CHECK(s.mappings[0].where == "r.yaml:7");
+  CHECK(s.experts);  // its rule for experts is of the default mappings
   CHECK(s.where == "r.yaml:3");
 }
 
@@ -96,6 +101,7 @@ TEST_CASE("without mappings SmoothQuantModifier rescales norms, and AWQModifier 
   CHECK(r.suppression[0].norm_linear);
   CHECK_FALSE(r.suppression[0].ov);
   CHECK(r.suppression[0].targets.empty());
+  CHECK_FALSE(r.suppression[0].experts);
   CHECK(r.suppression[1].ov);
   CHECK(r.suppression[1].up_down);
   CHECK(r.suppression[1].suppressor == policy_choice{"awq", {{"duo_scaling", "both"}, {"inclusive", "true"}, {"n_grid", "10"}}});
@@ -118,6 +124,80 @@ TEST_CASE("mappings of AWQModifier are maps or pairs, whichever side comes first
       "    - ['re:.*up_proj$', ['re:.*down_proj$']]\n"
       "  QuantizationModifier: {scheme: W4A16}\n");
   CHECK(r.suppression.at(0).targets == list{"re:.*input_layernorm$", "re:.*up_proj$"});
+  REQUIRE(r.suppression[0].mappings.size() == 2);
+  CHECK(r.suppression[0].mappings[1].balance == list{"re:.*down_proj$"});
+  CHECK(r.suppression[0].mappings[1].name == "AWQModifier.mappings[1]");
+}
+
+TEST_CASE("mappings that can mean nothing are errors") {
+  const auto wrong = [](const std::string& mappings) {
+    return problems("SmoothQuantModifier: {mappings: " + mappings + "}\nQuantizationModifier: {scheme: W8A8}\n");
+  };
+  CHECK(wrong("[]") ==
+        "r.yaml:1: SmoothQuantModifier.mappings: an empty list: nothing would be rescaled: remove it to have the default, or remove the modifier\n");
+  CHECK(wrong("[[[], 're:.*norm']]").find("SmoothQuantModifier.mappings[0]: a mapping without balance_layers") != std::string::npos);
+  CHECK(problems("AWQModifier: {scheme: W4A16, mappings: [{smooth_layer: 're:.*up_proj$', balance_layers: []}]}\n")
+            .find("AWQModifier.mappings[0]: a mapping without balance_layers") != std::string::npos);
+  CHECK(problems("AWQModifier: {scheme: W4A16, mappings: [{smooth_layer: [], balance_layers: ['re:.*down_proj$']}]}\n")
+            .find("AWQModifier.mappings[0]: a mapping without a layer to smooth") != std::string::npos);
+  CHECK(problems("AWQModifier: {scheme: W4A16, mappings: [{smooth_layer: a, balance_layers: [b], activation_hook_target: [c]}]}\n")
+            .find("activation_hook_target: expected a value") != std::string::npos);
+}
+
+TEST_CASE("what a search quantizes to is read as linear_quant reads it") {
+  const auto wrong = [](const std::string& key, const std::string& qconfig) {
+    return problems(modelslim("    - {type: " + key + ": " + qconfig + "}\n"));
+  };
+  const std::string awq = "awq, weight_qconfig", flex = "flex_awq_ssz, qconfig";
+  const auto has = [](const std::string& text, const std::string& part) { CHECK_MESSAGE(text.find(part) != text.npos, text); };
+  has(wrong(awq, "{dtype: banana, scope: per_channel, symmetric: True, method: minmax}"),
+      "r.yaml:4: spec.process[0].weight_qconfig.dtype: unknown dtype 'banana'");
+  has(wrong(awq, "{dtype: int8, scope: per_moon, symmetric: True, method: minmax}"), "unknown scope 'per_moon'");
+  has(wrong(awq, "{dtype: int8, scope: per_token, symmetric: True, method: minmax}"), "weights with scope per_token");
+  has(wrong(awq, "{dtype: int8, scope: per_channel, symmetric: maybe, method: minmax}"), "expected true or false");
+  has(wrong(awq, "{dtype: int8, scope: per_channel, symmetric: True, method: guess}"), "unknown method 'guess'");
+  has(wrong(awq, "{dtype: int4, scope: per_group, symmetric: True, method: minmax}"), "needs a group size");
+  has(wrong(awq, "{dtype: float, scope: per_channel, symmetric: True, method: none}"), "nothing is quantized");
+  has(wrong(awq, "{}"), "the key 'dtype' is missing");
+  has(wrong(flex, "{act: {dtype: int8, scope: per_token, symmetric: True, method: minmax}}"), "the key 'weight' is missing");
+  has(wrong(flex, "{weight: {dtype: int8, scope: per_channel, symmetric: True, method: minmax}, act: {dtype: int9}}"), "unknown dtype 'int9'");
+  const recipe r =
+      parsed(modelslim("    - {type: awq, weight_qconfig: {dtype: int4, scope: per_group, symmetric: False, method: ssz, ext: {group_size: 32}}}\n"));
+  REQUIRE(r.suppression.at(0).searched);
+  CHECK_FALSE(r.suppression[0].searches_inputs);
+  const quantization_args& w = *r.suppression[0].searched->weights;
+  CHECK(w.num_bits == 4);
+  CHECK(w.group_size == 32);
+  CHECK_FALSE(w.symmetric);
+}
+
+TEST_CASE("SpinQuantModifier has no targets and no ignore") {
+  for (const std::string key : {"targets", "ignore"})
+    CHECK(problems("m_modifiers:\n  SpinQuantModifier: {" + key + ": ['re:.*q_proj']}\n  QuantizationModifier: {scheme: W8A8}\n")
+              .find("unknown key '" + key + "': known keys: rotations, transform_type") != std::string::npos);
+}
+
+TEST_CASE("every suppressor of the registry is known by its name, to flags and to recipes, with its options") {
+  for (const std::string_view name : registry::suppressors::names()) {
+    CAPTURE(name);
+    if (name == "none") continue;
+    const auto stage = find_anti_method(name);
+    REQUIRE(stage);
+    CHECK(stage->suppressor.name == name);
+    CHECK(stage->query_key != stage->norm_linear);
+    const std::string weights = "{dtype: int8, scope: per_channel, symmetric: True, method: minmax}";
+    const std::string own = name == "awq" ? ", weight_qconfig: " + weights : name == "flex_awq_ssz" ? ", qconfig: {weight: " + weights + "}" : "";
+    const recipe r = parsed(modelslim("    - {type: " + std::string{name} + own + "}\n"));
+    REQUIRE(r.suppression.size() == 1);
+    CHECK(r.suppression[0].suppressor.name == name);
+    CHECK(r.suppression[0].query_key == stage->query_key);
+  }
+  CHECK_FALSE(find_anti_method("none"));
+  const recipe r = parsed(modelslim("    - {type: threshold_smooth, steps: 7, tokens: first, enable_subgraph_type: [ov]}\n"));
+  CHECK(r.suppression.at(0).suppressor.options.size() == 2);
+  CHECK_FALSE(r.suppression[0].norm_linear);
+  CHECK(problems(modelslim("    - {type: cbq_mask, steps: 7}\n")).find("unknown key 'steps'") != std::string::npos);
+  CHECK(problems(modelslim("    - {type: none}\n")).find("unknown processor 'none'") != std::string::npos);
 }
 
 TEST_CASE("wrong outlier suppression is an error that names the line and what is known") {

@@ -6,6 +6,7 @@
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
+#include <map>
 
 namespace qlib::inline v0::detail {
 
@@ -86,6 +87,21 @@ inline void planner::choose_attention() {
   if (attention_.empty() && found_.empty()) plan_.warnings.push_back(recipe_.attention.front().where + ": matches no attention module");
 }
 
+/// Heads are rotated whole, each by one Hadamard matrix.
+inline status check_heads(const residual_stream& stream, const rotation_stage& how) {
+  const auto refuse = [&](std::string problem, std::string remedy) {
+    return error{.where = how.where, .subject = how.name, .problem = std::move(problem), .remedy = std::move(remedy)};
+  };
+  for (const residual_stream::values& v : stream.heads) {
+    const std::string channels = std::to_string(v.head_dim) + " channels of a head, which R2 rotates";
+    if (!has_hadamard(v.head_dim)) return refuse("no Hadamard matrix is known for the " + channels, "give rotations: [R1]");
+    if (how.block_size && v.head_dim % how.block_size != 0)
+      return refuse("transform_block_size " + std::to_string(how.block_size) + " does not divide the " + channels,
+                    "give one that divides them, or rotations: [R1]");
+  }
+  return {};
+}
+
 inline void planner::choose_rotation() {
   if (!recipe_.rotation) return;
   const rotation_stage& how = *recipe_.rotation;
@@ -95,12 +111,21 @@ inline void planner::choose_rotation() {
                              .remedy = "leave it out"});
   auto stream = residual_stream_of(*model_, *parameters_);
   if (!stream) return found_.push_back(std::move(stream).error());
+  if (!how.residual && !how.heads) return plan_.warnings.push_back(how.where + ": " + how.name + ": rotations is empty: nothing is rotated");
+  if (!how.residual && stream->heads.empty())
+    return plan_.warnings.push_back(how.where + ": " + how.name + ": channels of attention outputs are gated one by one: nothing is rotated");
   const std::size_t block = how.block_size ? how.block_size : stream->width;
   if (how.residual && (stream->width % block != 0 || !has_hadamard(block)))
     return found_.push_back(
         {.where = how.where,
          .problem = "no Hadamard matrix is known for " + std::to_string(block) + " of the hidden size " + std::to_string(stream->width),
          .remedy = "give a block_size that is a power of two and divides it"});
+  if (how.heads && how.strict_heads)
+    if (status s = check_heads(*stream, how); !s) return found_.push_back(std::move(s).error());
+  const auto stays = [](const residual_stream::values& v) { return !has_hadamard(v.head_dim); };
+  if (const std::size_t odd = std::erase_if(stream->heads, stays); how.heads && odd > 0)
+    plan_.warnings.push_back(how.where + ": values of " + std::to_string(odd) +
+                             " layers are not rotated: no Hadamard matrix is known for their heads");
   if (how.residual) {
     folded_.matrices.insert(stream->embedding);
     for (const residual_stream::norm& n : stream->norms) {
@@ -157,11 +182,14 @@ inline void planner::choose_suppressions() {
                       .remedy = "leave it out"});
     return;
   }
-  std::set<std::string_view> quantized;
+  std::map<std::string_view, const scheme*> quantized;
   for (std::size_t i = 0; i < layout_.matrices.size(); ++i)
-    if (chosen_[i]) quantized.insert(layout_.matrices[i].name);
-  errors bad = plan_suppressions(
-      recipe_, *model_, *parameters_, [&](const std::string& module) { return quantized.contains(module); }, plan_, folded_);
+    if (chosen_[i]) quantized.emplace(layout_.matrices[i].name, &recipe_.stages[*chosen_[i]].scheme);
+  const auto scheme_of = [&](const std::string& module) {
+    const auto at = quantized.find(module);
+    return at == quantized.end() ? nullptr : at->second;
+  };
+  errors bad = plan_suppressions(recipe_, *model_, *parameters_, scheme_of, plan_, folded_);
   found_.insert(found_.end(), bad.begin(), bad.end());
   check_made_biases();
   unpack_folded();

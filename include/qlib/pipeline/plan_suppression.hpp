@@ -22,10 +22,11 @@ struct folded_names {
   std::vector<std::pair<std::string, std::size_t>> made;
 };
 
-/// `model` has the names of `source`; `quantized` says of a module whether it will be. Errors: a pattern or policy that is wrong, a kind that
-/// the family has nowhere. Warnings: patterns that match nothing, shifts that no bias can take.
+/// `model` has the names of `source`; `scheme_of` says how a module will be quantized, null: not at all. Errors: a pattern or policy that is wrong,
+/// a mapping whose layers are none or do not belong together. Warnings: patterns and mappings without effect, mappings that do not name all that is
+/// balanced, stages that rescale nothing, searches that are told to quantize to something else, shifts that no bias can take.
 errors plan_suppressions(const recipe& r, const model_description& model, const parameter_source& source,
-                         const std::function<bool(const std::string&)>& quantized, quantization_plan& plan, folded_names& folded);
+                         const std::function<const scheme*(const std::string&)>& scheme_of, quantization_plan& plan, folded_names& folded);
 
 }  // namespace qlib::inline v0
 

@@ -1,7 +1,7 @@
 #pragma once
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_suppression.hpp>
-#include <qlib/recipe/match.hpp>
+#include <qlib/pipeline/suppression_choice.ipp>
 #include <qlib/recipe/policy_options.hpp>
 
 #include <algorithm>
@@ -57,30 +57,32 @@ inline void note_folded(const planned_suppression& p, const parameter_source& so
 }  // namespace detail
 
 QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& model, const parameter_source& source,
-                                     const std::function<bool(const std::string&)>& quantized, quantization_plan& plan, folded_names& folded) {
+                                     const std::function<const scheme*(const std::string&)>& scheme_of, quantization_plan& plan,
+                                     folded_names& folded) {
   struct compiled {
-    pattern_set targets, ignore;
-    bool shifts = false, used = false;
+    detail::watched_stage patterns;
+    bool shifts = false;
   };
   errors found;
   std::vector<compiled> stages;
   for (const suppression_stage& s : r.suppression) {
-    auto targets = pattern_set::compile(s.targets, s.syntax, s.where), ignore = pattern_set::compile(s.ignore, s.syntax, s.where);
+    auto patterns = detail::watched_stage::compile(s);
     auto policy = make_policy<registry::suppressors>(s.suppressor, s.where, "outlier suppressor");
-    if (!targets) found.push_back(targets.error());
-    if (!ignore) found.push_back(ignore.error());
+    if (!patterns) found.push_back(patterns.error());
     if (!policy) found.push_back(policy.error());
-    if (!targets || !ignore || !policy) continue;
+    if (!patterns || !policy) continue;
     const bool shifts = std::visit(
         [](const auto& p) {
           if constexpr (requires { p.shifts(); }) return p.shifts();
           else return false;
         },
         *policy);
-    stages.push_back({*std::move(targets), *std::move(ignore), shifts, false});
+    stages.push_back({*std::move(patterns), shifts});
   }
   if (!found.empty()) return found;
 
+  const std::function<bool(const std::string&)> quantized = [&](const std::string& module) { return scheme_of(module) != nullptr; };
+  const std::string attention = model.attention.output.substr(0, model.attention.output.rfind('.'));
   std::size_t unshifted = 0;
   for (std::size_t l = 0; l < model.layers.size(); ++l) {
     const std::vector<subgraph> graphs = subgraphs(model, l, source);
@@ -90,12 +92,18 @@ QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& m
       for (const subgraph_kind kind : {subgraph_kind::up_down, subgraph_kind::ov, subgraph_kind::query_key, subgraph_kind::norm_linear})
         for (const subgraph& g : graphs) {
           if (g.kind != kind || !detail::wants(s, g, model.layers[l])) continue;
-          if (!s.targets.empty() && !stages[i].targets.matches(g.source, "Module")) continue;
-          if (stages[i].ignore.matches(g.source, "Module")) continue;
-          stages[i].used = true;
+          if (!stages[i].patterns.takes(g, model.layers[l].prefix + attention)) continue;
           // Gains of 1 + w that are stored with few bits cannot be scaled on both sides without changing their product.
-          if (kind == subgraph_kind::query_key && g.one_plus && source.type(g.source + ".weight") != dtype::f32) continue;
-          if (kind != subgraph_kind::query_key && std::none_of(g.targets.begin(), g.targets.end(), quantized)) continue;  // nobody would gain
+          if (kind == subgraph_kind::query_key && g.one_plus && source.type(g.source + ".weight") != dtype::f32) {
+            stages[i].patterns.note_unscalable();
+            continue;
+          }
+          if (kind != subgraph_kind::query_key && std::none_of(g.targets.begin(), g.targets.end(), quantized)) {  // nobody would gain
+            stages[i].patterns.note_unread();
+            continue;
+          }
+          for (const std::string& t : g.targets)
+            if (const scheme* is = scheme_of(t)) stages[i].patterns.note_searched(t, *is);
           planned_suppression p{.layer = l, .graph = g, .suppressor = s.suppressor, .where = s.where};
           p.shift = stages[i].shifts && detail::can_shift(g, source, quantized);
           unshifted += stages[i].shifts && g.kind == subgraph_kind::norm_linear && !p.shift;
@@ -104,8 +112,8 @@ QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& m
         }
     }
   }
-  for (std::size_t i = 0; i < stages.size(); ++i)
-    if (!stages[i].used) plan.warnings.push_back(r.suppression[i].where + ": matches no sub-graph: nothing is rescaled");
+  detail::module_names modules{source};
+  for (const compiled& stage : stages) stage.patterns.say(r.stages, modules, plan.warnings, found);
   if (unshifted > 0)
     plan.warnings.push_back(std::to_string(unshifted) + " sub-graphs are rescaled without a shift: a float reader has no bias that could take it");
   return found;

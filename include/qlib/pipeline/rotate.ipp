@@ -57,7 +57,6 @@ QLIB_INLINE status rotate(const planned_rotation& plan, const parameter_source& 
   }
   if (!plan.how.heads) return {};
   for (const residual_stream::values& v : stream.heads) {
-    if (!has_hadamard(v.head_dim)) continue;
     const auto shape = source.shape(v.graph.targets.front() + ".weight");
     rotation of_source{detail::hadamard_of(v.graph.channels.rows, v.head_dim, plan.how, 1), true};
     for (std::size_t run = 0; run < v.graph.channels.count; ++run)

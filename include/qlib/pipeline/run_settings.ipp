@@ -138,6 +138,7 @@ inline void add_recipe(const recipe& r, setting_list& to) {
     to.add(name + "sub-graphs", comma_joined({s.norm_linear ? "norm-linear" : "", s.ov ? "ov" : "", s.up_down ? "up-down" : "",
                                               s.query_key ? "query-key" : "", s.experts ? "experts" : ""}));
     to.add_patterns(name, s.syntax, s.targets, s.ignore);
+    for (const smoothing_mapping& m : s.mappings) to.add(name + "balance_layers of " + comma_joined(m.smooth), comma_joined(m.balance));
   }
   for (std::size_t i = 0; i < r.stages.size(); ++i) {
     const stage& s = r.stages[i];

@@ -3,6 +3,7 @@
 #include <qlib/recipe/flags.hpp>
 #include <qlib/recipe/match.hpp>
 #include <qlib/recipe/presets.hpp>
+#include <qlib/recipe/suppressor_names.hpp>
 #include <qlib/recipe/yaml_tree.hpp>
 
 #include <algorithm>
@@ -77,27 +78,25 @@ QLIB_INLINE void check_policy(std::string_view flag, const std::string& value, s
                    "known: " + comma_list(built) + (exists ? "" : "; not yet: " + comma_list(unbuilt))});
 }
 
+/// msModelSlim's letters.
 struct anti_method {
   std::string_view letter, suppressor;
   bool norms_alone;
 };
-inline constexpr std::array<anti_method, 9> anti_methods{{{"m1", "smooth_quant", true},
-                                                          {"m2", "threshold_smooth", true},
-                                                          {"m3", "awq", false},
-                                                          {"m4", "iter_smooth", false},
-                                                          {"m5", "cbq_mask", true},
-                                                          {"m6", "flex_smooth_quant", false},
-                                                          {"", "flex_awq_ssz", false},
-                                                          {"", "outlier_suppression_lite", false},
-                                                          {"", "kv_smooth", false}}};
+inline constexpr std::array<anti_method, 6> anti_methods{{{"m1", smooth_quant::name, true},
+                                                          {"m2", threshold_smooth::name, true},
+                                                          {"m3", awq::name, false},
+                                                          {"m4", iterative_smooth::name, false},
+                                                          {"m5", cbq_mask::name, true},
+                                                          {"m6", flex_smooth::name, false}}};
 inline constexpr std::array<std::string_view, 2> rotation_methods{"quarot", "hadamard"};
 
 /// Letters, then names.
 inline std::vector<std::string_view> known_anti_methods() {
   std::vector<std::string_view> names;
-  for (const anti_method& m : anti_methods)
-    if (!m.letter.empty()) names.push_back(m.letter);
-  for (const anti_method& m : anti_methods) names.push_back(m.suppressor);
+  for (const anti_method& m : anti_methods) names.push_back(m.letter);
+  const std::vector<std::string_view> suppressors = suppressor_names();
+  names.insert(names.end(), suppressors.begin(), suppressors.end());
   names.insert(names.end(), rotation_methods.begin(), rotation_methods.end());
   return names;
 }
@@ -106,22 +105,19 @@ inline std::vector<std::string_view> known_anti_methods() {
 
 QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view name) {
   const std::string lower = detail::lower_case(name);
-  for (const detail::anti_method& k : detail::anti_methods) {
-    const bool by_letter = !lower.empty() && lower == k.letter;
-    if (!by_letter && lower != k.suppressor) continue;
-    suppression_stage s;
-    s.name = s.where = "--anti_method " + std::string{name};
-    s.suppressor = {std::string{k.suppressor}, {}};
-    if (!by_letter && lower == "smooth_quant") s.suppressor.options = {{"alpha", "auto"}};
-    if (by_letter && lower == "m6") s.suppressor.options = {{"group_method", "max"}, {"own_specs", "true"}};
-    s.ov = s.up_down = !(by_letter && k.norms_alone);
-    if (k.suppressor == "kv_smooth") {
-      s.norm_linear = s.ov = s.up_down = false;
-      s.query_key = true;
-    }
-    return s;
-  }
-  return std::nullopt;
+  const auto letter = std::find_if(detail::anti_methods.begin(), detail::anti_methods.end(), [&](const auto& m) { return m.letter == lower; });
+  const bool by_letter = letter != detail::anti_methods.end();
+  const std::vector<std::string_view> names = detail::suppressor_names();
+  const auto named = std::find_if(names.begin(), names.end(), [&](std::string_view known) { return detail::lower_case(known) == lower; });
+  if (!by_letter && named == names.end()) return std::nullopt;
+  suppression_stage s;
+  s.name = s.where = "--anti_method " + std::string{name};
+  s.suppressor = {std::string{by_letter ? letter->suppressor : *named}, {}};
+  if (!by_letter && lower == smooth_quant::name) s.suppressor.options = {{"alpha", "auto"}};
+  if (by_letter && lower == "m6") s.suppressor.options = {{"group_method", "max"}, {"own_specs", "true"}};
+  if (by_letter) s.ov = s.up_down = !letter->norms_alone;
+  detail::choose_keys(s);
+  return s;
 }
 
 QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {

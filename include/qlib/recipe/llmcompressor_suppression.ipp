@@ -17,9 +17,9 @@ inline constexpr std::array<std::string_view, 6> awq_keys{"mappings", "ignore", 
 inline constexpr std::array<std::string_view, 3> mapping_keys{"smooth_layer", "balance_layers", "activation_hook_target"};
 inline constexpr std::array<std::string_view, 2> smooth_algorithms{"smoothquant", "log_equalization"};
 
-inline constexpr std::array<std::string_view, 12> spin_quant_keys{
-    "rotations", "transform_type", "randomize",        "learnable", "precision", "transform_block_size",
-    "mappings",  "norm_mappings",  "transform_config", "targets",   "ignore",    "requires_calibration_data"};
+inline constexpr std::array<std::string_view, 10> spin_quant_keys{"rotations",        "transform_type",           "randomize", "learnable",
+                                                                  "precision",        "transform_block_size",     "mappings",  "norm_mappings",
+                                                                  "transform_config", "requires_calibration_data"};
 inline constexpr std::array<std::string_view, 2> rotations{"R1", "R2"};
 inline constexpr std::array<std::string_view, 2> online_rotations{"R3", "R4"};
 inline constexpr std::array<std::string_view, 2> transform_types{"hadamard", "random-hadamard"};
@@ -27,15 +27,17 @@ inline constexpr std::array<std::string_view, 1> unbuilt_transform_types{"random
 
 }  // namespace llmcompressor
 
-/// The smoothed side of each mapping. What is balanced is, as it must be, everything that reads it: the other side is only checked.
+/// Both sides of each mapping. What is balanced is, as it must be, everything that reads the smoothed side: a plan compares the other with it.
 inline void read_mappings(const yaml_reader& in, const yaml_field& list, suppression_stage& out) {
   if (!in.expect(list, yaml_type::sequence)) return;
+  if (list.node->items.empty()) in.fail(list, "an empty list: nothing would be rescaled", "remove it to have the default, or remove the modifier");
   for (const yaml_field& item : in.items(list)) {
-    std::optional<yaml_field> smooth, balance;
+    std::optional<yaml_field> smooth, balance, hook;
     if (item.is(yaml_type::map)) {  // AWQ's
       in.only_keys(item, llmcompressor::mapping_keys);
       smooth = in.get_set(item, "smooth_layer");
       balance = in.get_set(item, "balance_layers");
+      hook = in.get_set(item, "activation_hook_target");
     } else if (in.expect(item, yaml_type::sequence)) {  // SmoothQuant's pair, and AWQ's with the layers the other way round
       const auto pair = in.items(item);
       if (pair.size() != 2) {
@@ -52,8 +54,17 @@ inline void read_mappings(const yaml_reader& in, const yaml_field& list, suppres
       in.fail(item, "a mapping without smooth_layer and balance_layers");
       continue;
     }
-    (void)in.patterns(*balance, pattern_syntax::compressed_tensors);
-    for (std::string& pattern : in.patterns(*smooth, pattern_syntax::compressed_tensors)) out.targets.push_back(std::move(pattern));
+    const std::size_t before = in.failures();
+    smoothing_mapping m;
+    m.name = item.path;
+    m.where = in.where(item.line);
+    m.smooth = in.patterns(*smooth, pattern_syntax::compressed_tensors);
+    m.balance = in.patterns(*balance, pattern_syntax::compressed_tensors);
+    if (hook) m.hook = in.text(*hook).value_or("");
+    if (in.failures() == before && m.smooth.empty()) in.fail(item, "a mapping without a layer to smooth", "name the layer whose output is divided");
+    if (in.failures() == before && m.balance.empty()) in.fail(item, "a mapping without balance_layers", "name the layers that read the smoothed one");
+    out.targets.insert(out.targets.end(), m.smooth.begin(), m.smooth.end());
+    out.mappings.push_back(std::move(m));
   }
 }
 
@@ -75,7 +86,7 @@ inline void read_smooth_quant(const yaml_reader& in, const yaml_field& map, reci
   if (!map.is(yaml_type::null) && !in.expect(map, yaml_type::map)) return;
   in.only_keys(map, llmcompressor::smooth_quant_keys);
   suppression_stage s = suppression_of(in, map, map, "smooth_quant");
-  s.experts = false;  // its own rule: one scale for all experts hurt
+  s.experts = !s.mappings.empty();  // of the default mappings its own rule: one scale for all experts hurt
   s.suppressor.options.emplace_back("statistic", "range");
   if (const auto f = in.get_set(map, "smoothing_strength"))
     if (auto text = in.text(*f)) read_suppressor_option(in, *f, "alpha", *std::move(text), s.suppressor);
@@ -117,6 +128,7 @@ inline void read_spin_quant(const yaml_reader& in, const yaml_field& map, recipe
   s.name = map.key;
   s.where = in.where(map.line);
   s.random_signs = false;
+  s.strict_heads = true;
   if (const auto f = in.get_set(map, "rotations")) {
     s.residual = s.heads = false;
     for (const yaml_field& item : in.items(*f))

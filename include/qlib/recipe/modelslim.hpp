@@ -1,4 +1,5 @@
-/// msModelSlim's recipe language, `apiversion: modelslim_v1`: a list of processors, of which `linear_quant` and `group` are built.
+/// msModelSlim's recipe language, `apiversion: modelslim_v1`: a list of processors. Built are `linear_quant`, `dynamic_cache`, `fa3_quant`, `group`,
+/// `quarot`, and every outlier suppressor by its name in the registry, those that msModelSlim has with its keys, others with all their options.
 #pragma once
 #include <qlib/recipe/recipe.hpp>
 #include <qlib/recipe/yaml_tree.hpp>

@@ -1,6 +1,8 @@
 #pragma once
 #include <qlib/recipe/modelslim.hpp>
+#include <qlib/recipe/modelslim_qconfig.ipp>
 #include <qlib/recipe/modelslim_suppression.ipp>
+#include <qlib/recipe/suppressor_names.hpp>
 
 #include <algorithm>
 #include <array>
@@ -17,8 +19,6 @@ inline constexpr std::array<string_view, 3> document_keys{"apiversion", "metadat
 inline constexpr std::array<string_view, 5> metadata_keys{"config_id", "score", "label", "verified_model_types", "verified_tags"};
 inline constexpr std::array<string_view, 5> spec_keys{"runner", "prior", "process", "save", "dataset"};
 inline constexpr std::array<string_view, 4> runners{"auto", "layer_wise", "model_wise", "dp_layer_wise"};
-inline constexpr std::array<string_view, 11> processors{"linear_quant",      "dynamic_cache", "fa3_quant", "group",     "smooth_quant", "iter_smooth",
-                                                        "flex_smooth_quant", "flex_awq_ssz",  "awq",       "kv_smooth", "quarot"};
 inline constexpr std::array<string_view, 13> unbuilt_processors{"autoround_quant",
                                                                 "online_quarot",
                                                                 "adapt_rotation",
@@ -34,139 +34,22 @@ inline constexpr std::array<string_view, 13> unbuilt_processors{"autoround_quant
                                                                 "binary_operator_model_wise"};
 inline constexpr std::array<string_view, 4> linear_quant_keys{"type", "qconfig", "include", "exclude"};
 inline constexpr std::array<string_view, 2> group_keys{"type", "configs"};
-inline constexpr std::array<string_view, 2> operands{"act", "weight"};
-inline constexpr std::array<string_view, 5> qconfig_keys{"dtype", "scope", "symmetric", "method", "ext"};
-inline constexpr std::array<string_view, 4> dtypes{"float", "int8", "int4", "fp8_e4m3"};
-inline constexpr std::array<string_view, 2> unbuilt_dtypes{"mxfp8", "mxfp4"};
-inline constexpr std::array<string_view, 8> scopes{"per_tensor", "per_channel", "per_group", "per_block",
-                                                   "per_token",  "pd_mix",      "per_head",  "dual_scale"};
-inline constexpr std::array<string_view, 3> methods{"minmax", "histogram", "none"};
-inline constexpr std::array<string_view, 7> unbuilt_methods{"ssz", "gptq", "autoround", "mse_round", "fouroversix", "ceil_x", "dualscale"};
-inline constexpr std::array<string_view, 2> aggregations{"max", "mean"};
 inline constexpr std::array<string_view, 2> savers{"ascendv1_saver", "compressed_tensors"};
 inline constexpr std::array<string_view, 1> unbuilt_savers{"mindie_format_saver"};
 inline constexpr std::array<string_view, 3> saver_keys{"type", "part_file_size", "ext"};
 
-/// A QConfig: what is written, checked key by key but not yet as a combination.
-struct qconfig {
-  std::string dtype = "float", scope = "per_tensor", method = "none";
-  bool symmetric = true;
-  std::size_t group_size = 0;
-  std::string aggregation = "max";    ///< of samples' ranges
-  std::optional<yaml_field> field{};  ///< none: left out
-};
+/// Those of quantization and rotation, and every suppressor of the registry.
+inline std::vector<string_view> processors() {
+  std::vector<string_view> names{"linear_quant", "dynamic_cache", "fa3_quant", "group"};
+  const auto suppressors = suppressor_names();
+  names.insert(names.end(), suppressors.begin(), suppressors.end());
+  names.push_back("quarot");
+  return names;
+}
 
 inline constexpr std::size_t max_stages = 10000, max_depth = 32;  // a few aliases of aliases could stand for more than fits in memory
 
 }  // namespace modelslim
-
-QLIB_INLINE std::optional<modelslim::qconfig> read_qconfig(const yaml_reader& in, const yaml_field& map, bool weight) {
-  namespace known = modelslim;
-  const std::size_t before = in.failures();
-  if (!in.expect(map, yaml_type::map)) return std::nullopt;
-  in.only_keys(map, known::qconfig_keys);
-  known::qconfig out;
-  out.field = map;
-  const auto required = [&](std::string_view key) {
-    auto f = in.get(map, key);
-    if (!f) in.fail(map, "the key '" + std::string{key} + "' is missing", "a qconfig needs dtype, scope, symmetric, method");
-    return f;
-  };
-  if (const auto f = required("dtype")) out.dtype = in.one_of(*f, {"dtype", known::dtypes, known::unbuilt_dtypes}).value_or("");
-  if (const auto f = required("scope")) out.scope = in.one_of(*f, {"scope", known::scopes}).value_or("");
-  if (const auto f = required("symmetric")) out.symmetric = in.boolean(*f).value_or(true);
-  if (const auto f = required("method")) out.method = in.one_of(*f, {"method", known::methods, known::unbuilt_methods}).value_or("");
-  if (in.failures() == before && (out.dtype == "float") != (out.method == "none"))
-    in.fail(map, "dtype " + out.dtype + " with method " + out.method, "dtype float goes with method none, every other with minmax");
-
-  const bool per_group = weight && out.scope == "per_group";
-  const auto ext = in.get_set(map, "ext");
-  const bool observed = !weight && out.dtype != "float" && out.scope != "per_token";
-  if (ext && observed && in.expect(*ext, yaml_type::map)) {
-    constexpr std::array<std::string_view, 1> ext_keys{"aggregation_type"};
-    in.only_keys(*ext, ext_keys);
-    if (const auto f = in.get(*ext, "aggregation_type")) out.aggregation = in.one_of(*f, {"aggregation_type", known::aggregations}).value_or("");
-  } else if (ext && !per_group) {
-    in.expect_empty(*ext, "ext has options only for weights with scope per_group (group_size) and observed activations (aggregation_type)");
-  }
-  if (weight && out.method == "histogram") in.fail(map, "method histogram is for activations", "use minmax");
-  if (per_group) {
-    constexpr std::array<std::string_view, 1> ext_keys{"group_size"};
-    std::optional<yaml_field> size;
-    if (ext && in.expect(*ext, yaml_type::map)) {
-      in.only_keys(*ext, ext_keys);
-      size = in.get(*ext, "group_size");
-    }
-    if (size) out.group_size = static_cast<std::size_t>(in.integer(*size, 1, std::int64_t{1} << 30).value_or(0));
-    else in.fail(map, "scope per_group needs a group size", "for example ext: {group_size: 128}");
-  }
-  if (in.failures() != before) return std::nullopt;
-  return out;
-}
-
-/// The scheme of an activation and a weight QConfig, if this version builds that combination.
-QLIB_INLINE std::optional<scheme> combine(const yaml_reader& in, const modelslim::qconfig& act, const modelslim::qconfig& weight) {
-  const auto refuse = [&](const modelslim::qconfig& q, std::string problem, std::string remedy) {
-    in.fail(*q.field, std::move(problem), std::move(remedy));
-    return std::nullopt;
-  };
-  if (weight.dtype == "float") return refuse(weight, "float weights: nothing is quantized", "exclude the modules instead");
-  if (weight.scope != "per_channel" && weight.scope != "per_group")
-    return refuse(weight, "weights with scope " + weight.scope + " are not built yet in this version", "known: per_channel, per_group");
-
-  scheme out;
-  quantization_args w;
-  w.type = weight.dtype == "fp8_e4m3" ? number::floating : number::integer;
-  w.num_bits = weight.dtype == "int4" ? 4 : 8;
-  w.symmetric = weight.symmetric;
-  w.strategy = weight.scope == "per_group" ? strategy::group : strategy::channel;
-  w.group_size = weight.group_size;
-  w.observer = "minmax";
-  out.weights = w;
-  if (w.type == number::floating && (!w.symmetric || w.strategy != strategy::channel))
-    return refuse(weight, "fp8_e4m3 weights are per_channel and symmetric", "set scope: per_channel, symmetric: true");
-  if (act.dtype == "float") {
-    if (w.type == number::floating)
-      return refuse(weight, "fp8_e4m3 weights with float activations do not exist in msModelSlim", "give act: fp8_e4m3 per_token");
-    return out;
-  }
-
-  if (act.scope == "per_tensor" || act.scope == "pd_mix") {
-    if (act.dtype != "int8" || weight.dtype != "int8")
-      return refuse(act, weight.dtype + " weights with static " + act.dtype + " activations do not exist in msModelSlim", "use int8 for both");
-    if (w.strategy != strategy::channel || !w.symmetric)
-      return refuse(weight, "static activations need symmetric per_channel weights", "set scope: per_channel, symmetric: true");
-    quantization_args a;
-    a.strategy = strategy::tensor;
-    a.symmetric = act.symmetric;
-    a.observer = act.method;
-    out.input_activations = a;
-    out.dynamic_prefill = act.scope == "pd_mix";
-    return out;
-  }
-  if (act.scope != "per_token")
-    return refuse(act, "activations with scope " + act.scope + " are not built yet in this version", "known: per_token, per_tensor, pd_mix");
-  if (!act.symmetric) return refuse(act, "asymmetric per_token activations are not built yet in this version", "set symmetric: true");
-  if (act.dtype == "int4" || (act.dtype == "int8" && weight.dtype == "int4"))
-    return refuse(weight, "W4" + std::string{act.dtype == "int4" ? "A4" : "A8"} + " is not built yet in this version",
-                  "known with int8 activations: int8 weights; with float activations: int8, int4");
-  if ((act.dtype == "fp8_e4m3") != (w.type == number::floating))
-    return refuse(weight, weight.dtype + " weights with " + act.dtype + " activations do not exist in msModelSlim", "use the same dtype for both");
-  if (w.strategy == strategy::channel && !w.symmetric)
-    return refuse(weight, "asymmetric per_channel weights with quantized activations do not exist in msModelSlim", "set symmetric: true");
-  quantization_args a;
-  a.type = w.type;
-  a.strategy = strategy::token;
-  a.dynamic = true;
-  out.input_activations = a;
-  return out;
-}
-
-QLIB_INLINE policy_choice observer_of(const modelslim::qconfig& q) {
-  if (q.method == "histogram") return {"histogram", {{"upsample", "16"}}};
-  if (q.aggregation == "mean") return {"minmax", {{"running", "false"}}};
-  return {"minmax", {}};
-}
 
 /// dynamic_cache: keys and values, a scale a channel. fa3_quant: queries, keys and values, a scale a head.
 QLIB_INLINE void read_attention(const yaml_reader& in, const yaml_field& map, bool cache, recipe& out) {
@@ -234,22 +117,23 @@ QLIB_INLINE void read_linear_quant(const yaml_reader& in, const yaml_field& map,
 QLIB_INLINE void read_processors(const yaml_reader& in, const yaml_field& list, std::size_t depth, recipe& out) {
   if (!in.expect(list, yaml_type::sequence)) return;
   if (depth > modelslim::max_depth) return in.fail(list, "groups are nested too deeply");
+  const std::vector<std::string_view> built = modelslim::processors();
   for (const yaml_field& item : in.items(list)) {
     // Each error or stage is a step towards one of these limits, so that aliases cannot multiply without end.
     if (out.stages.size() + out.attention.size() + out.suppression.size() + in.failures() > modelslim::max_stages) return;
     if (!in.expect(item, yaml_type::map)) continue;
     const auto type_field = in.get(item, "type");
     if (!type_field) {
-      in.fail(item, "the key 'type' is missing", "known processors: " + comma_list(modelslim::processors));
+      in.fail(item, "the key 'type' is missing", "known processors: " + comma_list(built));
       continue;
     }
-    const auto type = in.one_of(*type_field, {"processor", modelslim::processors, modelslim::unbuilt_processors, "not built yet in this version"});
+    const auto type = in.one_of(*type_field, {"processor", built, modelslim::unbuilt_processors, "not built yet in this version"});
     if (!type) continue;
     if (*type == "linear_quant") {
       read_linear_quant(in, item, out);
     } else if (*type == "dynamic_cache" || *type == "fa3_quant") {
       read_attention(in, item, *type == "dynamic_cache", out);
-    } else if (std::find(modelslim::suppressors.begin(), modelslim::suppressors.end(), *type) != modelslim::suppressors.end()) {
+    } else if (is_suppressor(*type)) {
       read_suppression(in, item, *type, out);
     } else if (*type == "quarot") {
       read_quarot(in, item, out);
@@ -306,7 +190,7 @@ QLIB_INLINE void read_modelslim(const yaml_reader& in, const yaml_field& documen
   if (const auto f = in.get_set(*spec, "process")) read_processors(in, *f, 0, out);
   if (out.stages.size() + in.failures() > known::max_stages) in.fail(*spec, "more than " + std::to_string(known::max_stages) + " processors");
   else if (out.stages.empty() && out.attention.empty() && in.failures() == before)
-    in.fail(*spec, "process is empty: nothing would be quantized", "known processors: " + comma_list(known::processors));
+    in.fail(*spec, "process is empty: nothing would be quantized", "known processors: " + comma_list(known::processors()));
 }
 
 }  // namespace qlib::inline v0::detail

@@ -1,6 +1,8 @@
 /// msModelSlim's outlier suppression processors. Part of modelslim.ipp.
 #pragma once
+#include <qlib/recipe/modelslim_qconfig.ipp>
 #include <qlib/recipe/recipe.hpp>
+#include <qlib/recipe/suppressor_names.hpp>
 #include <qlib/recipe/yaml_option.hpp>
 #include <qlib/recipe/yaml_tree.hpp>
 
@@ -11,42 +13,66 @@ namespace qlib::inline v0::detail {
 
 namespace modelslim {
 
-inline constexpr std::array<std::string_view, 6> suppressors{"smooth_quant", "iter_smooth", "flex_smooth_quant", "flex_awq_ssz", "awq", "kv_smooth"};
 inline constexpr std::array<std::string_view, 4> subgraph_types{"norm-linear", "linear-linear", "ov", "up-down"};
-inline constexpr std::array<std::string_view, 5> search_qconfig_keys{"dtype", "scope", "symmetric", "method", "ext"};
 
 /// A processor's keys beside type, include and exclude.
 struct suppressor_keys {
-  std::string_view processor;
-  std::vector<std::string_view> numbers, booleans, qconfigs;
-  bool kinds;  ///< has enable_subgraph_type
+  std::vector<std::string_view> values, booleans, qconfigs;
+  bool kinds = true;  ///< has enable_subgraph_type
 };
 
+/// msModelSlim's keys of its processors; of suppressors that it does not have, all their options.
 inline suppressor_keys keys_of(std::string_view processor) {
-  if (processor == "smooth_quant") return {processor, {"alpha"}, {"symmetric"}, {}, false};
-  if (processor == "iter_smooth") return {processor, {"alpha", "scale_min"}, {"symmetric"}, {}, true};
-  if (processor == "flex_smooth_quant") return {processor, {"alpha", "beta"}, {}, {}, true};
-  if (processor == "flex_awq_ssz") return {processor, {"alpha", "beta"}, {}, {"qconfig"}, true};
-  if (processor == "awq") return {processor, {"n_grid"}, {}, {"weight_qconfig"}, true};
-  return {"kv_smooth", {"smooth_factor"}, {}, {}, false};
+  if (processor == smooth_quant::name) return {{"alpha"}, {"symmetric"}, {}, false};
+  if (processor == iterative_smooth::name) return {{"alpha", "scale_min"}, {"symmetric"}, {}};
+  if (processor == flex_smooth::name) return {{"alpha", "beta"}, {}, {}};
+  if (processor == flex_awq_ssz::name) return {{"alpha", "beta"}, {}, {"qconfig"}};
+  if (processor == awq::name) return {{"n_grid"}, {}, {"weight_qconfig"}};
+  if (processor == kv_smooth::name) return {{"smooth_factor"}, {}, {}, false};
+  suppressor_keys keys;
+  std::visit(
+      [&]<class S>(const S&) {
+        using options = typename S::options;
+        for_each_field<options>([&](const auto& f) {
+          const bool is_boolean = std::is_same_v<std::remove_cvref_t<decltype(options{}.*f.member)>, bool>;
+          (is_boolean ? keys.booleans : keys.values).push_back(f.key);
+        });
+      },
+      *registry::suppressors::find(processor));
+  return keys;
 }
 
 }  // namespace modelslim
 
-/// The qconfig of a search is checked for its keys; what is searched for is what linear_quant makes of the linears.
-inline void check_search_qconfig(const yaml_reader& in, const yaml_field& map, bool both) {
-  if (!in.expect(map, yaml_type::map)) return;
-  if (!both) return in.only_keys(map, modelslim::search_qconfig_keys);
-  constexpr std::array<std::string_view, 2> operands{"act", "weight"};
-  in.only_keys(map, operands);
-  for (const std::string_view operand : operands)
-    if (const auto f = in.get_set(map, operand); f && in.expect(*f, yaml_type::map)) in.only_keys(*f, modelslim::search_qconfig_keys);
+/// `weight_qconfig`, or `qconfig` with weights and activations: what the recipe wants its search to quantize to. Nothing and errors where
+/// linear_quant would refuse a value; which of them go together is linear_quant's affair.
+inline std::optional<scheme> read_searched(const yaml_reader& in, const yaml_field& map, bool both) {
+  if (!in.expect(map, yaml_type::map)) return std::nullopt;
+  const std::size_t before = in.failures();
+  scheme out;
+  const auto weights = [&](const yaml_field& f) {
+    if (const auto q = read_qconfig(in, f, true, true)) out.weights = weight_args(in, *q);
+  };
+  if (!both) {
+    weights(map);
+  } else {
+    in.only_keys(map, modelslim::operands);
+    if (const auto f = in.get_set(map, "weight")) weights(*f);
+    else in.fail(map, "the key 'weight' is missing", "for example weight: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}");
+    if (const auto f = in.get_set(map, "act"))
+      if (const auto q = read_qconfig(in, *f, false, true); q && q->dtype != "float") {
+        out.input_activations = input_args(in, *q);
+        out.dynamic_prefill = q->scope == "pd_mix";
+      }
+  }
+  if (in.failures() != before) return std::nullopt;
+  return out;
 }
 
 inline void read_suppression(const yaml_reader& in, const yaml_field& map, const std::string& type, recipe& out) {
   const modelslim::suppressor_keys keys = modelslim::keys_of(type);
   std::vector<std::string_view> known{"type", "include", "exclude"};
-  for (const auto* list : {&keys.numbers, &keys.booleans, &keys.qconfigs}) known.insert(known.end(), list->begin(), list->end());
+  for (const auto* list : {&keys.values, &keys.booleans, &keys.qconfigs}) known.insert(known.end(), list->begin(), list->end());
   if (keys.kinds) known.push_back("enable_subgraph_type");
   in.only_keys(map, known);
   suppression_stage s;
@@ -54,21 +80,19 @@ inline void read_suppression(const yaml_reader& in, const yaml_field& map, const
   s.where = in.where(map.line);
   s.syntax = pattern_syntax::glob;
   s.suppressor.name = type;
-  for (const std::string_view key : keys.numbers)
+  for (const std::string_view key : keys.values)
     if (const auto f = in.get_set(map, key))
       if (auto text = in.text(*f)) read_suppressor_option(in, *f, key, *std::move(text), s.suppressor);
   for (const std::string_view key : keys.booleans)
     if (const auto f = in.get_set(map, key))
       if (const auto value = in.boolean(*f)) s.suppressor.options.emplace_back(key, *value ? "true" : "false");
   for (const std::string_view key : keys.qconfigs) {
-    if (const auto f = in.get_set(map, key)) check_search_qconfig(in, *f, key == "qconfig");
+    s.searches_inputs = key == "qconfig";
+    if (const auto f = in.get_set(map, key)) s.searched = read_searched(in, *f, s.searches_inputs);
     else in.fail(map, "the key '" + std::string{key} + "' is missing", type + " needs it");
   }
-  if (type == "smooth_quant") s.ov = s.up_down = false;
-  if (type == "kv_smooth") {
-    s.norm_linear = s.ov = s.up_down = false;
-    s.query_key = true;
-  }
+  if (type == smooth_quant::name) s.ov = s.up_down = false;
+  choose_keys(s);
   if (const auto f = in.get_set(map, "enable_subgraph_type")) {
     s.norm_linear = s.ov = s.up_down = false;
     for (const yaml_field& item : in.items(*f))

@@ -79,6 +79,13 @@ struct attention_stage {
   std::string where;
 };
 
+/// A pair of LLM-Compressor's `mappings`: a layer whose output is divided, and the layers that read it.
+struct smoothing_mapping {
+  std::vector<std::string> smooth, balance;  ///< patterns
+  std::string hook;                          ///< activation_hook_target, below the module around `balance`; empty: none
+  std::string name, where;                   ///< "AWQModifier.mappings[0]"; file and line
+};
+
 /// One step of a recipe that moves outliers from inputs into weights, before anything is quantized.
 struct suppression_stage {
   std::string name;
@@ -87,8 +94,11 @@ struct suppression_stage {
   bool query_key = false;
   bool experts = true;  ///< a norm in front of experts too: one scale for all that read it
   pattern_syntax syntax = pattern_syntax::compressed_tensors;
-  std::vector<std::string> targets;  ///< of the sub-graphs' sources: norms, up and value projections; empty: all
+  std::vector<std::string> targets;  ///< of the sub-graphs' sources: norms, up and value projections; of keys: attention modules; empty: all
   std::vector<std::string> ignore;
+  std::vector<smoothing_mapping> mappings;    ///< if there are any, they choose, and `targets` has their smooth layers
+  std::optional<qlib::scheme> searched = {};  ///< what the recipe wants a search to quantize to; what linears will be decides
+  bool searches_inputs = false;               ///< `searched` is about inputs too
   std::string where;
 };
 
@@ -101,6 +111,8 @@ struct rotation_stage {
   std::uint64_t seed = 1234;
   bool random_signs = true;  ///< columns change sign by the seed
   bool stored = false;       ///< the residual rotation is a file of the result, where the format has one
+  bool strict_heads =
+      false;  ///< heads that have no Hadamard matrix, or that block_size does not divide, are errors; else the former stay as they are
   std::string where;
 };
 

@@ -17,6 +17,7 @@ struct kv_smooth_options {
 struct kv_smooth {
   static constexpr std::string_view name = "kv_smooth";
   static constexpr qlib::needs needs = qlib::needs::column_absmax;
+  static constexpr bool of_keys = true;  ///< for keys and queries, not for linears that read one input
   using options = kv_smooth_options;
 
   static std::optional<std::string> check(const options& o) {
