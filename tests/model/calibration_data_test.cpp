@@ -45,16 +45,38 @@ loaded texts(const std::string& path, calibration_options options = {}, sequence
   return l;
 }
 
-/// A safetensors file with one tensor.
-std::string ids_file(const temporary_folder& folder, const std::string& dtype, const std::vector<std::size_t>& shape, const std::string& bytes) {
-  std::string extents;
-  for (const std::size_t d : shape) extents += (extents.empty() ? "" : ",") + std::to_string(d);
-  std::string header = R"({"ids":{"dtype":")" + dtype + R"(","shape":[)" + extents + R"(],"data_offsets":[0,)" + std::to_string(bytes.size()) + "]}}";
+struct stored {
+  std::string name, dtype;
+  std::vector<std::size_t> shape;
+  std::string bytes;
+};
+
+std::string tensors_file(const temporary_folder& folder, const std::vector<stored>& tensors) {
+  std::string header = "{", data;
+  for (const stored& t : tensors) {
+    std::string extents;
+    for (const std::size_t d : t.shape) extents += (extents.empty() ? "" : ",") + std::to_string(d);
+    header += (header.size() == 1 ? "\"" : ",\"") + t.name + R"(":{"dtype":")" + t.dtype + R"(","shape":[)" + extents + R"(],"data_offsets":[)" +
+              std::to_string(data.size()) + "," + std::to_string(data.size() + t.bytes.size()) + "]}";
+    data += t.bytes;
+  }
+  header += '}';
   while (header.size() % 8 != 0) header += ' ';
   const std::uint64_t size = header.size();
   std::string all(8, '\0');
   std::memcpy(all.data(), &size, 8);
-  return folder.write("ids.safetensors", all + header + bytes);
+  return folder.write("ids.safetensors", all + header + data);
+}
+
+/// A safetensors file with one tensor.
+std::string ids_file(const temporary_folder& folder, const std::string& dtype, const std::vector<std::size_t>& shape, const std::string& bytes) {
+  return tensors_file(folder, {{"ids", dtype, shape, bytes}});
+}
+
+loaded ready(const std::string& path, calibration_options options = {}, sequence_limits limits = {}) {
+  loaded l;
+  l.wrong = load_calibration_ids(path, options, limits, l.data);
+  return l;
 }
 
 template <class T>
@@ -191,24 +213,122 @@ TEST_CASE("ids outside the vocabulary and samples beyond the model's length are 
 
 TEST_CASE("ready ids are read as they are") {
   const temporary_folder folder;
-  const auto read = [&](const std::string& path, calibration_options options = {}, sequence_limits limits = {}) {
-    loaded l;
-    l.wrong = load_calibration_ids(path, options, limits, l.data);
-    return l;
-  };
   const std::string path = ids_file(folder, "I32", {2, 3}, bytes_of<std::int32_t>({1, 2, 3, 4, 5, 6}));
-  CHECK(read(path).data.samples == std::vector<ids>{{1, 2, 3}, {4, 5, 6}});
-  CHECK(read(path, {.samples = 1, .length = 2}).data.samples == std::vector<ids>{{1, 2}});
-  CHECK(read(path, {}, {.vocab_size = 6}).error_text() ==
+  CHECK(ready(path).data.samples == std::vector<ids>{{1, 2, 3}, {4, 5, 6}});
+  CHECK(ready(path, {.samples = 1, .length = 2}).data.samples == std::vector<ids>{{1, 2}});
+  CHECK(ready(path, {}, {.vocab_size = 6}).error_text() ==
         path + ": ids[1]: the id 6 at position 2 is not below the vocabulary of 6: tokenize with this model's tokenizer\n");
-  CHECK(read(path, {}, {.max_length = 2}).wrong.size() == 2);
-  CHECK(read(path).data.report.text() == "2 samples, 6 tokens (3 to 3 each) of 2 rows of " + path + ", key ids; in file order");
+  CHECK(ready(path, {}, {.max_length = 2}).wrong.size() == 2);
+  CHECK(ready(path).data.report.text() == "2 samples, 6 tokens (3 to 3 each) of 2 rows of " + path + ", key ids; in file order");
 
-  CHECK(read(ids_file(folder, "I64", {1, 2}, bytes_of<std::int64_t>({7, 8}))).data.samples == std::vector<ids>{{7, 8}});
-  CHECK(read(ids_file(folder, "I32", {1, 2}, bytes_of<std::int32_t>({7, -100}))).error_text() ==
-        path + ": ids[0]: position 1 is no token id: write ids from 0 on; there is no padding\n");
-  CHECK(read(ids_file(folder, "F32", {1, 2}, bytes_of<float>({7, 8}))).error_text() ==
+  CHECK(ready(ids_file(folder, "I64", {1, 2}, bytes_of<std::int64_t>({7, 8}))).data.samples == std::vector<ids>{{7, 8}});
+  CHECK(ready(ids_file(folder, "I32", {1, 2}, bytes_of<std::int32_t>({7, -100}))).error_text() ==
+        path + ": ids[0]: position 1 is no token id: write ids from 0 on, and `attention_mask` beside them if there is padding\n");
+  CHECK(ready(ids_file(folder, "F32", {1, 2}, bytes_of<float>({7, 8}))).error_text() ==
         path + ": ids: has the dtype F32: pass an I32 tensor `ids` of shape [samples, length]\n");
-  CHECK(read(ids_file(folder, "I32", {2}, bytes_of<std::int32_t>({7, 8}))).wrong.size() == 1);
-  CHECK(read(ids_file(folder, "I32", {0, 2}, "")).wrong.size() == 1);
+  CHECK(ready(ids_file(folder, "I32", {2}, bytes_of<std::int32_t>({7, 8}))).wrong.size() == 1);
+  CHECK(ready(ids_file(folder, "I32", {0, 2}, "")).wrong.size() == 1);
+}
+
+TEST_CASE("padding that an attention mask marks is dropped, wherever it stands") {
+  const temporary_folder folder;
+  const auto i64 = [](const std::vector<std::int64_t>& v) { return bytes_of(v); };
+  const stored rows{"input_ids", "I64", {4, 4}, i64({0, 0, 1, 2, 3, 4, 0, 0, 5, 6, 7, 8, 0, 0, 0, 0})};
+  const std::vector<std::int64_t> mask{0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0};
+  const std::vector<ids> wanted{{1, 2}, {3, 4}, {5, 6, 7, 8}};
+  const loaded l = ready(tensors_file(folder, {rows, {"attention_mask", "I64", {4, 4}, i64(mask)}}));
+  CHECK(l.error_text() == "");
+  CHECK(l.data.samples == wanted);
+  CHECK(l.data.report.empty == 1);
+  CHECK(l.data.report.tokens == 8);
+  for (const char* type : {"BOOL", "U8", "I8"})
+    CHECK(ready(tensors_file(folder, {rows, {"attention_mask", type, {4, 4}, std::string(mask.begin(), mask.end())}})).data.samples == wanted);
+  // Ids under padding are nobody's: -100 and ids that the vocabulary does not have.
+  CHECK(ready(tensors_file(folder, {{"ids", "I32", {1, 3}, bytes_of<std::int32_t>({-100, 2, 9999})},
+                                    {"attention_mask", "U8", {1, 3}, std::string("\0\1\0", 3)}}),
+              {}, {.vocab_size = 3})
+            .data.samples == std::vector<ids>{{2}});
+  // One tensor a sample has one mask a sample.
+  CHECK(ready(tensors_file(folder, {{"ids.0", "I32", {2}, bytes_of<std::int32_t>({1, 2})},
+                                    {"ids.1", "I32", {3}, bytes_of<std::int32_t>({3, 4, 5})},
+                                    {"attention_mask.1", "U8", {3}, std::string("\0\1\1", 3)}}))
+            .data.samples == std::vector<ids>{{1, 2}, {4, 5}});
+  // As keys of a record.
+  CHECK(texts(folder.write("m.jsonl", R"({"input_ids": [0, 7, 8], "attention_mask": [0, 1, true]})")).data.samples == std::vector<ids>{{7, 8}});
+}
+
+TEST_CASE("attention masks that fit no ids are errors that name sample and position") {
+  const temporary_folder folder;
+  const stored rows{"ids", "I32", {2, 4}, bytes_of<std::int32_t>({1, 2, 3, 4, 5, 6, 7, 8})};
+  const auto with = [&](const std::string& name, const std::string& type, const std::vector<std::size_t>& shape, const std::string& bytes) {
+    return ready(tensors_file(folder, {rows, {name, type, shape, bytes}})).error_text();
+  };
+  const std::string path = folder.path("ids.safetensors") + ": ", mask = path + "attention_mask: ";
+  CHECK(
+      with("attention_mask", "U8", {2, 4}, std::string("\1\1\1\1\1\0\1\1", 8)) ==
+      path +
+          "ids[1]: position 1 of attention_mask is 0 between ones: padding stands before or behind a text: drop the positions within, or set them to "
+          "1\n");
+  CHECK(with("attention_mask", "U8", {2, 4}, std::string("\1\1\1\2\1\1\1\1", 8)) ==
+        path + "ids[0]: position 3 of attention_mask is neither 0 nor 1: write 1 for each token, 0 for padding\n");
+  CHECK(with("attention_mask", "U8", {2, 3}, std::string(6, '\1')) == mask + "has another shape than ids: write 1 for each token, 0 for padding\n");
+  CHECK(with("attention_mask", "F32", {2, 4}, std::string(32, '\0')) == mask + "has the dtype F32: pass BOOL or a whole-number type\n");
+  CHECK(with("attention_mask.0", "U8", {2, 4}, std::string(8, '\1')) ==
+        mask + "1 tensors of masks belong to no tensor of ids: name the mask of ids.0 attention_mask.0, that of ids attention_mask\n");
+  const std::string lines =
+      folder.write("m.jsonl", "{\"ids\": [1, 2], \"attention_mask\": [1]}\n{\"ids\": [1, 2, 3], \"attention_mask\": [1, 0, 1]}\n");
+  const loaded l = texts(lines);
+  REQUIRE(l.wrong.size() == 2);
+  CHECK(l.wrong[0].text() == lines + ": line 1: attention_mask is not a list of 2 times 0 or 1, one for each id: correct or remove it");
+  CHECK(l.wrong[1].text().find(lines + ": line 2: position 1 of attention_mask is 0 between ones") == 0);
+}
+
+TEST_CASE("samples with a tensor each are numbered without gaps") {
+  const temporary_folder folder;
+  const auto one = [](const std::string& name) { return stored{name, "I32", {2}, bytes_of<std::int32_t>({1, 2})}; };
+  const std::string path = folder.path("ids.safetensors");
+  CHECK(ready(tensors_file(folder, {one("ids.0"), one("ids.2")})).error_text() ==
+        path + ": ids.1: missing, though ids.2 is there: number the samples from 0 on, without gaps\n");
+  CHECK(ready(tensors_file(folder, {one("ids.1")})).error_text().find("ids.0: missing, though ids.1 is there") != std::string::npos);
+  CHECK(ready(tensors_file(folder, {{"ids", "I32", {1, 2}, bytes_of<std::int32_t>({1, 2})}, one("ids.0")})).error_text() ==
+        path + ": ids: is there beside ids.0: which of them are the samples?: remove one of them\n");
+  std::vector<stored> twelve;
+  for (int i = 0; i < 12; ++i) twelve.push_back({"ids." + std::to_string(i), "I32", {1}, bytes_of<std::int32_t>({i})});
+  const loaded l = ready(tensors_file(folder, twelve));
+  REQUIRE(l.data.samples.size() == 12);
+  CHECK(l.data.samples[10] == ids{10});
+}
+
+TEST_CASE("a null is no key: the next one counts") {
+  const temporary_folder folder;
+  CHECK(texts(folder.write("c.jsonl", "{\"text\": null, \"prompt\": \"a\"}\n{\"messages\": null, \"ids\": [3]}\n")).data.samples ==
+        std::vector<ids>{{0, 1}, {3}});
+  CHECK(texts(folder.write("n.jsonl", "{\"text\": null}\n")).error_text().find("line 1: has none of the keys") != std::string::npos);
+}
+
+TEST_CASE("text that is not UTF-8 is an error with its byte, in any kind of file") {
+  const temporary_folder folder;
+  const std::string utf16(
+      "\xff\xfe"
+      "a\0b\0",
+      6);
+  for (const char* name : {"c.txt", "c.jsonl", "c.json"}) {
+    const std::string path = folder.write(name, utf16);
+    CHECK(texts(path).error_text() ==
+          path + ": byte 0: begins with the byte order mark of UTF-16 (little endian): convert it: iconv -f UTF-16 -t UTF-8\n");
+  }
+  CHECK(texts(folder.write("b.txt", std::string("\xfe\xff\0a", 4))).error_text().find("UTF-16 (big endian)") != std::string::npos);
+  const std::string latin = folder.write("l.txt", "caf\xe9 au lait");
+  CHECK(texts(latin).error_text() == latin + ": byte 3: is not UTF-8: convert it from its encoding, for example iconv -f LATIN1 -t UTF-8\n");
+  const std::string marked = folder.write("m.txt",
+                                          "\xef\xbb\xbf"
+                                          "ab\xe9");  // the offset is the file's
+  CHECK(texts(marked).error_text().find(marked + ": byte 5: is not UTF-8") == 0);
+  const std::string no_mark = folder.write("z.txt", std::string("a\0b\0", 4));
+  CHECK(texts(no_mark).error_text() ==
+        no_mark + ": byte 1: is zero, as in UTF-16 or in a binary file: pass text in UTF-8: iconv -f UTF-16LE -t UTF-8\n");
+  CHECK(texts(folder.write("good.txt",
+                           "\xef\xbb\xbf"
+                           "ab"))
+            .data.samples == std::vector<ids>{{0, 1, 2}});
 }

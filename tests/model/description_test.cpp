@@ -179,3 +179,85 @@ TEST_CASE("falcon's three layouts differ in their rows and norms") {
   CHECK(!serial.parallel);
   CHECK(serial.feed_forward_norm == "post_attention_layernorm");
 }
+
+TEST_CASE("layers of DeepSeek's sparse attention are those with an indexer") {
+  const char* more = R"({"model_type": "deepseek_v32", "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12,
+                         "n_routed_experts": 16, "num_experts_per_tok": 2, "layer_types": ["deepseek_sparse_attention", "deepseek_sparse_attention"]})";
+  CHECK(describe(with(llama, more)).layers.size() == 2);
+  CHECK(complaints(with(llama, R"({"layer_types": ["deepseek_sparse_attention", "full_attention"]})"))
+            .find("layer_types: \"deepseek_sparse_attention\" is unknown") != std::string::npos);
+}
+
+TEST_CASE("qwen2_moe without layer_types has a window in every second layer below max_window_layers") {
+  const char* base = R"({"model_type": "qwen2_moe", "num_hidden_layers": 6, "num_experts": 4, "moe_intermediate_size": 8,
+                         "shared_expert_intermediate_size": 8, "sliding_window": 5, "max_window_layers": 4, "use_sliding_window": true})";
+  std::vector<std::size_t> windows;
+  for (const qlib::layer_description& l : describe(with(llama, base)).layers) windows.push_back(l.window);
+  CHECK(windows == std::vector<std::size_t>{5, 0, 5, 0, 0, 0});
+  nlohmann::json listed = with(llama, base);
+  listed["layer_types"] = {"full_attention", "full_attention", "full_attention", "full_attention", "full_attention", "sliding_attention"};
+  CHECK(describe(listed).layers[0].window == 0);
+  CHECK(describe(listed).layers[5].window == 5);
+  listed["use_sliding_window"] = false;
+  CHECK(describe(listed).layers[5].window == 0);
+}
+
+TEST_CASE("hidden_act is also behind the convolution of delta nets") {
+  const char* next = R"({"model_type": "qwen3_next", "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "num_experts": 16, "head_dim": 32})";
+  CHECK(describe(with(llama, next)).delta_net.activation == qlib::activation_function::silu);
+  nlohmann::json gelu = with(llama, next);
+  gelu["hidden_act"] = "gelu";
+  CHECK(describe(gelu).delta_net.activation == qlib::activation_function::gelu);
+}
+
+TEST_CASE("an alias has the values of absent keys that its own class has") {
+  const nlohmann::json bare = with(llama, R"({"num_attention_heads": 8})");
+  for (const char* type : {"qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"}) {
+    nlohmann::json config = bare;
+    config["model_type"] = type;
+    CHECK(describe(config).eps == 1e-5f);
+    CHECK(describe(config).attention.ropes[0].theta == 1e6);
+  }
+  CHECK(describe(with(llama, R"({"model_type": "qwen2"})")).eps == 1e-6f);
+}
+
+TEST_CASE("PaliGemma's samples are text, in which no position sees a later one") {
+  const char* whole = R"({"model_type": "paligemma", "text_config": {"model_type": "gemma2", "hidden_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "vocab_size": 100, "use_bidirectional_attention": true}})";
+  CHECK(complaints(nlohmann::json::parse(whole)) == "");
+  CHECK(complaints(with(llama, R"({"model_type": "gemma2", "use_bidirectional_attention": true})")).find("use_bidirectional_attention: is true") !=
+        std::string::npos);
+}
+
+TEST_CASE("OPT without weights of its norms is computed so") {
+  const nlohmann::json opt = with(llama, R"({"model_type": "opt", "layer_norm_elementwise_affine": false})");
+  CHECK_FALSE(describe(opt).norm_weights);
+  CHECK_FALSE(describe(opt).norm_biases);
+  CHECK(describe(with(llama, R"({"model_type": "opt"})")).norm_weights);
+}
+
+TEST_CASE("scalings of RoPE that divide by nothing, or are no object, are refused with their key") {
+  const auto refused = [](const char* more, const char* part) {
+    const std::string text = complaints(with(llama, more));
+    CHECK_MESSAGE(text.find(part) != std::string::npos, more << ": " << text);
+  };
+  refused(R"({"rope_scaling": "linear"})", "rope_scaling: is \"linear\", not an object: write for example {\"rope_type\": \"linear\"");
+  refused(R"({"rope_parameters": 7})", "rope_parameters: is 7, not an object");
+  refused(R"({"model_type": "gpt_oss", "num_local_experts": 8, "rope_scaling": "yarn"})", "rope_scaling: is \"yarn\", not an object");
+  for (const char* factor : {"0", "0.0", "-2.0"}) {
+    for (const std::string type : {"linear", "dynamic", "yarn", "llama3"}) {
+      const std::string more = R"({"max_position_embeddings": 64, "rope_scaling": {"rope_type": ")" + type + R"(", "factor": )" + factor +
+                               R"(, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}})";
+      refused(more.c_str(), ("rope_scaling.factor: is " + std::string{factor} + ", not above zero").c_str());
+    }
+  }
+  refused(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
+          "original_max_position_embeddings": 16}})",
+          "rope_scaling.high_freq_factor: is not above low_freq_factor");
+  refused(R"({"max_position_embeddings": 64, "rope_scaling": {"type": "longrope", "short_factor": [1,1,1,1,1,1,1,0],
+          "long_factor": [1,1,1,1,1,1,1,1], "original_max_position_embeddings": 16}})",
+          "rope_scaling.short_factor: has a number that is not above zero");
+  refused(R"({"rope_theta": 0})", "rope_theta: is not above zero");
+  CHECK(complaints(with(llama, R"({"max_position_embeddings": 64, "rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 0}})")) == "");
+}

@@ -111,6 +111,50 @@ TEST_CASE("calibration data that are missing or wrong are errors before anything
   check_invalid(quant(out, {"--quant_type", "w8a8_dynamic", "--disable_level", "L2"}), out, "this recipe observes none");
 }
 
+TEST_CASE("records longer than the model allows are refused, unless --calib_length says how much to keep") {
+  temporary_folder folder;
+  const std::string out = folder.path("out");
+  const std::string limit = std::to_string(json::parse(bytes_of(model + "/config.json"))["max_position_embeddings"].get<int>());
+  std::string words;
+  for (int i = 0; i < 4000; ++i) words += "word ";
+  const std::string file = folder.write("long.jsonl", "{\"text\": \"short\"}\n{\"text\": \"" + words + "\"}\n");
+  const std::vector<std::string> whole{"quant", "--quiet", "--model_path", model, "--save_path", out, "--quant_type", "w8a8", "--calib_file", file};
+  check_invalid(whole, out, "long.jsonl: line 2: ");
+  check_invalid(whole, out, "tokens, and the model allows " + limit + ": use --calib_length " + limit + ", which truncates");
+  std::vector<std::string> cut = whole;
+  cut.insert(cut.end(), {"--calib_length", "16"});
+  const program_result r = run_program(cut);
+  CHECK_MESSAGE(r.exit_code == 0, r.err);
+}
+
+TEST_CASE("memoryless_minmax of static inputs is the last sample's range with --compat llmcompressor, all samples' without, which a warning says") {
+  temporary_folder folder;
+  const auto recipe = [&](const std::string& observer) {
+    return folder.write(observer + ".yaml",
+                        "quant_stage:\n  quant_modifiers:\n    QuantizationModifier:\n      ignore: [lm_head]\n      config_groups:\n        g:\n"
+                        "          targets: [Linear]\n          weights: {num_bits: 8, type: int, symmetric: true, strategy: channel}\n"
+                        "          input_activations: {num_bits: 8, type: int, symmetric: true, strategy: tensor, dynamic: false, observer: " +
+                            observer + "}\n");
+  };
+  const std::string memoryless = recipe("memoryless_minmax"), running = recipe("static_minmax");
+  const std::string line = "{\"text\": \"Once upon a time there was a little girl\"}\n";
+  const std::string both = folder.write("both.jsonl", "{\"text\": \"x = 1; y = 2; print(x + y)\"}\n" + line), last = folder.write("last.jsonl", line);
+  const auto scales = [&](const std::string& name, const std::string& recipe_file, const std::string& data, const std::string& follow, bool warns) {
+    const std::string out = folder.path(name);
+    const program_result r = run_program({"quant", "--model_path", model, "--save_path", out, "--config_path", recipe_file, "--format",
+                                          "compressed_tensors", "--calib_file", data, "--compat", follow});
+    REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+    CHECK_MESSAGE((r.err.find("observer memoryless_minmax: static ranges are those of all samples") != std::string::npos) == warns, r.err);
+    return weights_of(out);
+  };
+  const auto of_both = scales("1", memoryless, both, "llmcompressor", false);
+  CHECK(of_both == scales("2", memoryless, last, "llmcompressor", false));
+  CHECK(of_both == scales("3", running, last, "llmcompressor", false));
+  const auto all = scales("4", memoryless, both, "none", true);
+  CHECK(all == scales("5", running, both, "none", false));
+  CHECK(all != scales("6", running, last, "none", false));
+}
+
 TEST_CASE("activations that overflow name layer, sample, token and channel") {
   temporary_folder folder;
   const std::string huge = folder.path("huge"), out = folder.path("out");

@@ -113,7 +113,8 @@ TEST_CASE("static types have asymmetric inputs a tensor, and an observer by act_
   CHECK(s.input_observer.name == "auto_mixed");
   CHECK(only_stage({.w_bit = 8, .a_bit = 8}).scheme == s.scheme);
   CHECK(only_stage({.quant_type = "w8a8", .act_method = 1}).input_observer == policy_choice{"minmax", {{"running", "false"}}});
-  CHECK(only_stage({.quant_type = "w8a8", .act_method = 2}).input_observer.name == "histogram");
+  // msModelSlim v0's histogram parts a bin into 128 when it grows, its v1's into 16.
+  CHECK(only_stage({.quant_type = "w8a8", .act_method = 2}).input_observer == policy_choice{"histogram", {{"upsample", "128"}}});
   CHECK(only_stage({.quant_type = "w8a8", .pdmix = true}).scheme.dynamic_prefill);
   CHECK(only_stage({.quant_type = "fp8"}).scheme.weights->strategy == strategy::tensor);
   CHECK(has(only_error({.quant_type = "w8a8", .act_method = 4}), "--act_method 4: unknown: use 1, 2 or 3"));

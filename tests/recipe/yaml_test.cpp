@@ -209,7 +209,10 @@ TEST_CASE("each wrong QuantizationArgs is an error with its line") {
            {"symmetric: false, zp_dtype: torch.int32", "unknown zp_dtype"},
            {"observer: imatrix_mse", "observer 'imatrix_mse' is not built yet in this version: known: minmax, memoryless_minmax, static_minmax, mse"},
            {"observer: middle", "unknown observer 'middle'"},
-           {"observer_kwargs: {a: 1}", "no options"},
+           {"observer_kwargs: {a: 1}", "the default observer has no options"},
+           {"observer: static_minmax, observer_kwargs: {averaging_constant: 0.1}", "static_minmax has no options"},
+           {"observer: minmax, observer_kwargs: {a: 1}", "unknown key 'a': known keys: averaging_constant"},
+           {"observer: minmax, observer_kwargs: {averaging_constant: 1.5}", "'1.5' is no weight of a sample: give a number from 0 to 1"},
            {"observer: mse, observer_kwargs: {a: 1}", "unknown key 'a': known keys: grid, maxshrink, norm"},
            {"observer: mse, observer_kwargs: {grid: 2.5}", "'2.5' is no whole number"},
            {"observer: mse, observer_kwargs: {norm: much}", "'much' is no number"},
@@ -241,6 +244,25 @@ TEST_CASE("mse observes weights and static activations, with the options that de
         policy_choice{"mse", {{"patience", "9"}, {"averaging_constant", "0.5"}}});
   CHECK(parsed(modifier("      scheme: W8A8\n      input_observer: mse\n")).stages[0].input_observer.name == "minmax");  // of static inputs only
   check_error(modifier("      scheme: W8A8\n      input_observer: memoryless_mse\n"), "r.yaml:5", "observer 'memoryless_mse' is not built yet");
+}
+
+TEST_CASE("minmax of static activations averages with the constant that observer_kwargs give") {
+  const auto of_inputs = [](const std::string& args) {
+    return parsed(modifier("      config_groups:\n        g: {targets: a, weights: {}, input_activations: {" + args + "}}\n")).stages[0];
+  };
+  const policy_choice tenth{"moving_average", {{"averaging_constant", "0.1"}}};
+  CHECK(of_inputs("observer: minmax, observer_kwargs: {averaging_constant: 0.1}").input_observer == tenth);
+  CHECK(of_inputs("observer_kwargs: {averaging_constant: 0.1}").input_observer == tenth);  // minmax is the default
+  CHECK(of_inputs("observer: minmax").input_observer == policy_choice{"moving_average", {}});
+  const recipe cache =
+      parsed(modifier("      scheme: W8A16\n      kv_cache_scheme: {num_bits: 8, type: float, strategy: tensor, dynamic: false,\n"
+                      "        observer: minmax, observer_kwargs: {averaging_constant: 0.1}}\n"));
+  CHECK(cache.attention[0].observer == tenth);
+  CHECK(cache.attention[0].value_observer == tenth);
+  // One set of weights is one sample: nothing is averaged.
+  CHECK(parsed(modifier("      config_groups:\n        g: {targets: a, weights: {observer: minmax, observer_kwargs: {averaging_constant: 0.1}}}\n"))
+            .stages[0]
+            .observer == policy_choice{"minmax", {}});
 }
 
 TEST_CASE("activations must be dynamic tokens, tensors or groups") {

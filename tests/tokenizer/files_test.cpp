@@ -128,6 +128,53 @@ TEST_CASE("tokenizer_config.json decides the beginning of text") {
   CHECK(llama(false) == ids{5});
 }
 
+TEST_CASE("tokens that only the files beside tokenizer.json define are added in the order of transformers") {
+  const std::string words = small().dump();  // 6 tokens of the model, <s> is 6
+  const auto encoded = [&](const json& config, const char* text, const json& map = {}, const json& added = {}) {
+    const auto made = tokenizer::parse(words, config.is_null() ? "" : config.dump(), "tokenizer.json", map.is_null() ? "" : map.dump(),
+                                       added.is_null() ? "" : added.dump());
+    REQUIRE_MESSAGE(made, made.error().text());
+    return *made->encode(text);
+  };
+  // By the order of their numbers, though not with those numbers: "10" is behind "9".
+  const json decoder = {{"added_tokens_decoder", {{"10", {{"content", "<b>"}}}, {"9", {{"content", "<a>"}, {"rstrip", true}}}}}};
+  CHECK(encoded(decoder, "<a> <b>a") == ids{7, 8, 1});
+  // The flags of tokenizer_config.json replace those of tokenizer.json; the id stays.
+  CHECK(encoded({{"added_tokens_decoder", {{"6", {{"content", "<s>"}, {"rstrip", true}, {"special", true}, {"normalized", false}}}}}}, "<s> a") ==
+        ids{6, 1});
+  CHECK(encoded(json::object(), "<s> a") != ids{6, 1});
+  // Lists of special tokens, old and new; a token of the model is found as a whole, with its own id.
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    CHECK(encoded({{key, json::array({"<x>", "ab"})}, {"pad_token", "<pad>"}}, "<pad><x>abc") == ids{7, 8, 4, 3});
+    CHECK(encoded({{key, json::array({json::parse(R"({"content": "<x>", "lstrip": true})")})}}, "a <x>") == ids{1, 7});
+  }
+  CHECK(encoded({{"extra_special_tokens", {{"image_token", "<i>"}}}, {"video_token", "<v>"}}, "<v><i>") == ids{7, 8});
+  // Files of old checkpoints; added_tokens_decoder makes them void.
+  const json map = {{"pad_token", {{"content", "<pad>"}}}, {"additional_special_tokens", json::array({"<x>"})}}, added = {{"<n>", 9}, {"<m>", 8}};
+  CHECK(encoded(json{}, "<m><n><pad><x>", map, added) == ids{7, 8, 9, 10});
+  CHECK(encoded({{"pad_token", "<other>"}}, "<pad>", map) == ids{7});
+  CHECK(encoded({{"added_tokens_decoder", json::object()}}, "a", map, added) == ids{1});
+  const auto none = tokenizer::parse(words, R"({"added_tokens_decoder": {}})", "tokenizer.json", map.dump(), added.dump());
+  CHECK_FALSE(none->id_of("<pad>"));
+  CHECK_FALSE(none->id_of("<m>"));
+
+  const qlib_test::temporary_folder folder;
+  folder.write("tokenizer.json", words);
+  folder.write("added_tokens.json", added.dump());
+  folder.write("special_tokens_map.json", map.dump());
+  const auto loaded = tokenizer::load(folder.path());
+  REQUIRE(loaded);
+  CHECK(loaded->id_of("<pad>") == 9);
+  const auto problem = [&](const char* config, const char* added_json) {
+    const auto made = tokenizer::parse(words, config, "d/tokenizer.json", "", added_json);
+    return made ? std::string{} : made.error().text();
+  };
+  CHECK(problem(R"({"added_tokens_decoder": {"x": {"content": "<a>"}}})", "") ==
+        "d/tokenizer_config.json: added_tokens_decoder.x: is no id with a token: download the file again");
+  CHECK(problem("", R"({"<a>": "7"})") == "d/added_tokens.json: <a>: has no id: download the file again");
+  CHECK(problem("", "[]") == "d/added_tokens.json: is not a JSON object: download the file again");
+}
+
 TEST_CASE("tokens have names and numbers") {
   const auto words = tokenizer::parse(small().dump());
   REQUIRE(words);

@@ -19,18 +19,12 @@ constexpr std::size_t fewest_tokens = 256, usual_tokens = 2048;
 
 /// Texts, or ids if it is a safetensors file.
 errors load_file(const std::string& file, const quant_options& o, const prepared& p, calibration_data& out) {
-  calibration_options options = o.calib;
+  const calibration_options& options = o.calib;
   const sequence_limits limits{p.description->vocabulary, p.description->max_tokens()};
   if (file == o.calib_ids || file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
   const auto words = tokenizer::load(p.source.directory());
   if (!words) return {words.error()};
-  const bool cut = options.length == 0 && limits.max_length != 0;  // texts come as long as they are; ids were made for a model
-  if (cut) options.length = limits.max_length;
-  if (errors found = load_calibration_texts(file, *words, options, limits, out); !found.empty()) return found;
-  if (cut && out.report.truncated > 0 && out.report.kind == "records")
-    out.report.warnings.push_back(std::to_string(out.report.truncated) + " of " + std::to_string(out.report.samples) + " records of " + file +
-                                  " are longer than the " + std::to_string(limits.max_length) + " tokens that the model allows, and were cut");
-  return {};
+  return load_calibration_texts(file, *words, options, limits, out);
 }
 
 /// Whether nothing but outlier suppression asks for samples, and has its own.

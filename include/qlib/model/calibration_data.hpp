@@ -31,9 +31,11 @@ struct text_records {
 ///
 /// The first key that a record has counts, in this order: `inputs_pretokenized` (msModelSlim), `text`, `prompt`, `content`, `question`,
 /// `messages`, `conversations`, `input_ids`, `ids`. Messages are joined by line feeds, roles left out: no chat template is run, as
-/// msModelSlim does not for language models; a warning says so when `template_exists`. Blank lines are passed over.
+/// msModelSlim does not for language models; a warning says so when `template_exists`. Ids lose the positions that `attention_mask` beside
+/// them marks with 0. A null is no key. Blank lines are passed over.
 ///
-/// Errors name the line, at most 20 of them and then how many more there are; `out` changes only when there is none.
+/// Errors: a file that is not UTF-8, with the first byte that is not. Others name the line, at most 20 of them and then how many more there are;
+/// `out` changes only when there is none.
 errors read_text_records(const std::string& path, bool template_exists, text_records& out);
 
 struct calibration_options {
@@ -83,6 +85,9 @@ errors load_calibration_texts(const std::string& path, const tokenizer& words, c
 
 /// Reads token ids of a safetensors file: the tensor `ids` (or `input_ids`, or the only one), I32 or I64 of shape [samples, length]; or one
 /// tensor a sample, `ids.0`, `ids.1`, ..., for samples of different lengths.
+///
+/// `attention_mask` (`attention_mask.0`, ...) beside them, BOOL or whole numbers of the same shape, is 1 for tokens and 0 for padding, which is
+/// dropped: what is left begins at position 0. A zero between ones is an error that names sample and position.
 errors load_calibration_ids(const std::string& path, const calibration_options& options, const sequence_limits& limits, calibration_data& out);
 
 /// The order in which `count` things are taken: 0, 1, ... without a seed; else Fisher-Yates from the last place down, its j the next value

@@ -1,110 +1,17 @@
 #pragma once
-#include <qlib/io/file.hpp>
-#include <qlib/io/json_text.hpp>
-#include <qlib/io/safetensors.hpp>
 #include <qlib/model/calibration_data.hpp>
+#include <qlib/model/id_tensors.ipp>
+#include <qlib/model/text_records.ipp>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
-#include <string_view>
+#include <string>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 namespace qlib::inline v0 {
 
 namespace detail {
 
-inline constexpr std::array<std::string_view, 5> calibration_text_keys{"inputs_pretokenized", "text", "prompt", "content", "question"};
-inline constexpr std::size_t most_calibration_errors = 20;
 inline constexpr std::size_t default_window = 2048;
-
-/// The text of one message: a string, or a list of parts of which those with a text count.
-QLIB_INLINE std::optional<std::string> message_text(const nlohmann::json& message) {
-  for (const char* key : {"content", "value"}) {  // `value`: ShareGPT
-    if (!message.is_object() || !message.contains(key)) continue;
-    const nlohmann::json& content = message[key];
-    if (content.is_string()) return content.get<std::string>();
-    if (content.is_null()) return std::string{};
-    if (!content.is_array()) return std::nullopt;
-    std::string all;
-    for (const nlohmann::json& part : content)
-      if (part.is_object() && part.contains("text") && part["text"].is_string()) all += part["text"].get<std::string>();
-    return all;
-  }
-  return std::nullopt;
-}
-
-/// Fills a record from its JSON value. Returns what is wrong and what to do, or two empty strings.
-QLIB_INLINE std::pair<std::string, std::string> read_record(const nlohmann::json& j, text_record& out) {
-  if (j.is_string()) {
-    out.text = j.get<std::string>();
-    return {};
-  }
-  if (!j.is_object()) return {std::string{"is "} + j.type_name() + ", not an object or a string", "write one object a line"};
-  const auto wrong = [&](const std::string& wanted) { return std::pair{out.key + " is not " + wanted, std::string{"correct or remove it"}}; };
-  for (const std::string_view key : calibration_text_keys) {
-    out.key = key;
-    if (!j.contains(out.key)) continue;
-    const nlohmann::json& value = j[out.key];
-    if (!value.is_string()) return wrong("a string");
-    out.text = value.get<std::string>();
-    return {};
-  }
-  for (const char* key : {"messages", "conversations"}) {
-    out.key = key;
-    if (!j.contains(key)) continue;
-    if (!j[key].is_array()) return wrong("a list");
-    bool first = true;
-    for (const nlohmann::json& message : j[key]) {
-      const auto content = message_text(message);
-      if (!content) return wrong("a list of messages with a content");
-      if (!std::exchange(first, false)) out.text += '\n';
-      out.text += *content;
-    }
-    return {};
-  }
-  for (const char* key : {"input_ids", "ids"}) {
-    out.key = key;
-    if (!j.contains(key)) continue;
-    if (!j[key].is_array()) return wrong("a list of ids");
-    for (const nlohmann::json& id : j[key]) {
-      if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > 0x7fffffff) return wrong("a list of ids");
-      out.ids.push_back(id.get<std::int32_t>());
-    }
-    out.has_ids = true;
-    return {};
-  }
-  return {"has none of the keys inputs_pretokenized, text, prompt, content, question, messages, conversations, input_ids, ids",
-          "rename the key of the text"};
-}
-
-/// Errors of one file, the first of them in full.
-class calibration_errors {
- public:
-  explicit calibration_errors(std::string path) : path_{std::move(path)} {}
-  void add(std::string subject, std::string problem, std::string remedy) {
-    if (++count_ <= most_calibration_errors)
-      found_.push_back({error_kind::invalid_input, path_, std::move(subject), std::move(problem), std::move(remedy)});
-  }
-  bool empty() const { return count_ == 0; }
-  errors take() {
-    if (count_ > most_calibration_errors)
-      found_.push_back({error_kind::invalid_input, path_, {}, std::to_string(count_ - most_calibration_errors) + " more records are wrong", {}});
-    return std::move(found_);
-  }
-
- private:
-  std::string path_;
-  errors found_;
-  std::size_t count_ = 0;
-};
-
-QLIB_INLINE std::string_view without_trailing_space(std::string_view s) {
-  while (!s.empty() && (s.back() == '\r' || s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
-  return s;
-}
 
 /// Takes samples in the sampling order, and keeps the counts.
 class sample_collector {
@@ -119,15 +26,15 @@ class sample_collector {
 
   bool wants_more() const { return options_.samples == 0 || data.samples.size() < options_.samples; }
 
-  /// ids: whole, with a tail of `kept` ids that truncation leaves in place.
-  void add(std::vector<std::int32_t> ids, const std::string& subject, std::size_t kept = 0) {
+  /// ids: whole, with a tail of `kept` ids that truncation leaves in place. `first`: the position of the first id, where errors count from.
+  void add(std::vector<std::int32_t> ids, const std::string& subject, std::size_t kept = 0, std::size_t first = 0) {
     if (limits_.vocab_size != 0) {
       const auto at =
           std::find_if(ids.begin(), ids.end(), [&](std::int32_t id) { return id < 0 || static_cast<std::size_t>(id) >= limits_.vocab_size; });
       if (at != ids.end())
         return wrong_.add(subject,
-                          "the id " + std::to_string(*at) + " at position " + std::to_string(at - ids.begin()) + " is not below the vocabulary of " +
-                              std::to_string(limits_.vocab_size),
+                          "the id " + std::to_string(*at) + " at position " + std::to_string(first + static_cast<std::size_t>(at - ids.begin())) +
+                              " is not below the vocabulary of " + std::to_string(limits_.vocab_size),
                           "tokenize with this model's tokenizer");
     }
     calibration_report& r = data.report;
@@ -168,70 +75,6 @@ class sample_collector {
 };
 
 }  // namespace detail
-
-QLIB_INLINE errors read_text_records(const std::string& path, bool template_exists, text_records& out) {
-  const auto content = read_text_file(path);
-  if (!content) return {content.error()};
-  std::string_view text = *content;
-  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
-  const std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == text.npos) return {{error_kind::invalid_input, path, {}, "is empty", "pass a file with texts"}};
-  const char begins = text[first];
-  const bool lines = path.ends_with(".jsonl") || path.ends_with(".ndjson") || (path.ends_with(".json") ? begins != '[' : begins == '{');
-
-  text_records read;
-  detail::calibration_errors wrong{path};
-  const auto take = [&](const nlohmann::json& j, std::size_t number) {
-    text_record record;
-    record.number = number;
-    const auto [problem, remedy] = detail::read_record(j, record);
-    if (!problem.empty()) return wrong.add(read.unit + " " + std::to_string(number), problem, remedy);
-    read.records.push_back(std::move(record));
-  };
-  if (lines) {
-    read.unit = "line";
-    std::size_t number = 0;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
-      const std::string_view line = detail::without_trailing_space(text.substr(at, end - at));
-      at = end + 1;
-      ++number;
-      if (line.empty()) continue;
-      const auto j = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-      if (!j.is_discarded()) {
-        take(j, number);
-        continue;
-      }
-      const auto why = check_json(line, path).syntax;
-      wrong.add("line " + std::to_string(number), why ? why->problem : "is not valid JSON", "write one JSON object a line");
-    }
-  } else if (path.ends_with(".json")) {
-    read.unit = "element";
-    const auto j = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
-    if (!j.is_array()) {
-      const auto why = check_json(text, path).syntax;
-      return {{error_kind::invalid_input, path, {}, why ? why->problem : "is not a list", "write a JSON list of strings, or one object a line"}};
-    }
-    for (std::size_t i = 0; i < j.size(); ++i) take(j[i], i + 1);
-  } else {
-    read.unit = "text";
-    text_record record;
-    record.number = 1;
-    record.text = text;
-    read.records.push_back(std::move(record));
-  }
-  if (wrong.empty() && read.records.empty()) wrong.add({}, "has no record", "pass a file with texts");
-  if (!wrong.empty()) return wrong.take();
-  const auto chats =
-      std::count_if(read.records.begin(), read.records.end(), [](const text_record& r) { return r.key == "messages" || r.key == "conversations"; });
-  if (chats != 0 && template_exists)
-    read.warnings.push_back(
-        path + ": " + std::to_string(chats) +
-        " records are messages: their contents are joined by line feeds, the chat template is not applied; pass rendered text as `text` if you "
-        "want it");
-  out = std::move(read);
-  return {};
-}
 
 QLIB_INLINE std::vector<std::size_t> sampling_order(std::size_t count, std::optional<std::uint64_t> seed) {
   std::vector<std::size_t> order(count);
@@ -309,25 +152,27 @@ QLIB_INLINE errors load_calibration_ids(const std::string& path, const calibrati
   const auto fault = [&](std::string subject, std::string problem) {
     return errors{{error_kind::invalid_input, path, std::move(subject), std::move(problem), "pass an I32 tensor `ids` of shape [samples, length]"}};
   };
-  // One tensor of equal samples, or one a sample: ids.0, ids.1, ...
-  std::vector<const tensor_info*> tensors;
-  if (const tensor_info* all = file.find("ids") ? file.find("ids") : file.find("input_ids")) tensors.push_back(all);
-  for (std::size_t i = 0; tensors.size() == i; ++i)
-    if (const tensor_info* one = file.find("ids." + std::to_string(i))) tensors.push_back(one);
-  if (tensors.empty() && file.tensors().size() == 1) tensors.push_back(&file.tensors()[0]);
+  std::vector<const tensor_info*> tensors, masks;
+  if (errors found = detail::find_ids(file, path, tensors, masks); !found.empty()) return found;
   if (tensors.empty()) return fault({}, "has no tensor `ids`");
   struct row {
-    const tensor_info* tensor;
+    const tensor_info *tensor, *mask;
     std::size_t number, length;
   };
   std::vector<row> rows;
-  for (const tensor_info* t : tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const tensor_info *t = tensors[i], *mask = masks[i];
     if (t->dtype != dtype::i32 && t->dtype != dtype::i64) return fault(t->name, "has the dtype " + std::string{name_of(t->dtype)});
     if (t->shape.size() != 2 && !(t->shape.size() == 1 && t->name.starts_with("ids.")))
       return fault(t->name, "has " + std::to_string(t->shape.size()) + " dimensions");
     if (t->elements() == 0) return fault(t->name, "is empty");
+    if (mask && mask->shape != t->shape)
+      return {{error_kind::invalid_input, path, mask->name, "has another shape than " + t->name, "write 1 for each token, 0 for padding"}};
+    if (mask && !detail::is_mask_type(mask->dtype))
+      return {
+          {error_kind::invalid_input, path, mask->name, "has the dtype " + std::string{name_of(mask->dtype)}, "pass BOOL or a whole-number type"}};
     const std::size_t count = t->shape.size() == 2 ? t->shape[0] : 1;
-    for (std::size_t r = 0; r < count; ++r) rows.push_back({t, r, t->shape.back()});
+    for (std::size_t r = 0; r < count; ++r) rows.push_back({t, mask, r, t->shape.back()});
   }
 
   detail::sample_collector collect{path, options, limits};
@@ -338,19 +183,27 @@ QLIB_INLINE errors load_calibration_ids(const std::string& path, const calibrati
   for (const std::size_t n : sampling_order(rows.size(), options.seed)) {
     if (!collect.wants_more()) break;
     const row& at = rows[n];
-    const std::byte* bytes = file.bytes(*at.tensor).data();
-    const std::size_t width = at.tensor->dtype == dtype::i32 ? 4 : 8;
-    std::vector<std::int32_t> ids(at.length);
-    for (std::size_t i = 0; i < at.length; ++i) {
-      std::int64_t wide = 0;
-      std::memcpy(&wide, bytes + (at.number * at.length + i) * width, width);
-      if (width == 4) wide = static_cast<std::int32_t>(wide);
-      ids[i] = wide < 0 || wide > 0x7fffffff ? -1 : static_cast<std::int32_t>(wide);
-    }
+    std::vector<std::int64_t> wide = detail::whole_numbers(file, *at.tensor, at.number * at.length, at.length);
     const std::string subject = at.tensor->name + "[" + std::to_string(at.number) + "]";
-    if (const auto bad = std::find(ids.begin(), ids.end(), -1); bad != ids.end())
-      collect.wrong().add(subject, "position " + std::to_string(bad - ids.begin()) + " is no token id", "write ids from 0 on; there is no padding");
-    else collect.add(std::move(ids), subject);
+    std::size_t first = 0;
+    if (at.mask) {
+      const auto kept = detail::attended_part::of(detail::whole_numbers(file, *at.mask, at.number * at.length, at.length));
+      if (auto [problem, remedy] = kept.fault(); !problem.empty()) {
+        collect.wrong().add(subject, std::move(problem), std::move(remedy));
+        continue;
+      }
+      wide.resize(kept.end);
+      wide.erase(wide.begin(), wide.begin() + static_cast<std::ptrdiff_t>(first = kept.begin));
+      if (wide.empty()) {
+        ++collect.data.report.empty;
+        continue;
+      }
+    }
+    const auto bad = std::find_if(wide.begin(), wide.end(), [](std::int64_t id) { return id < 0 || id > 0x7fffffff; });
+    if (bad != wide.end())
+      collect.wrong().add(subject, "position " + std::to_string(first + static_cast<std::size_t>(bad - wide.begin())) + " is no token id",
+                          "write ids from 0 on, and `attention_mask` beside them if there is padding");
+    else collect.add({wide.begin(), wide.end()}, subject, 0, first);
   }
   return collect.finish(out);
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/linalg/elementary.hpp>
+#include <qlib/model/activation_function.hpp>
 #include <qlib/model/delta_net.hpp>
 #include <qlib/model/norm.hpp>
 
@@ -57,7 +58,7 @@ QLIB_INLINE status delta_net_block::project(const layer_context& context, const 
   return {};
 }
 
-/// mixed_ = silu of the causal depthwise convolution; queries and keys to length 1, queries over sqrt(key_dim); beta_ and decay_ to
+/// mixed_ = hidden_act of the causal depthwise convolution; queries and keys to length 1, queries over sqrt(key_dim); beta_ and decay_ to
 /// their factors.
 QLIB_INLINE void delta_net_block::convolve(const layer_context& context, const sample_chunk& chunk) {
   const delta_net_description& g = context.model.delta_net;
@@ -80,7 +81,7 @@ QLIB_INLINE void delta_net_block::convolve(const layer_context& context, const s
           const float *x = qkv_.row(begin + p + t + 1 - taps), *w = by_tap.data() + t * channels;
           for (std::size_t c = 0; c < channels; ++c) y[c] += x[c] * w[c];
         }
-        for (std::size_t c = 0; c < channels; ++c) y[c] = elementary::silu(y[c]);
+        activate_alone(g.activation, {}, y, channels);
         for (std::size_t h = 0; h < 2 * g.key_heads; ++h) {
           float* head = y + h * g.key_dim;
           float scale = static_cast<float>(1.0 / std::sqrt(sum_of_squares(head, g.key_dim) + 1e-6));

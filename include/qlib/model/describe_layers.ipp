@@ -91,6 +91,9 @@ inline layer_description describe_layer(config_reader& config, const family& f, 
     case window_rule::enabled:
       sliding = enabled;
       break;
+    case window_rule::every_second:
+      sliding = enabled && (type.empty() ? i % 2 == 0 && i < config.optional_count("max_window_layers").value_or(28) : type == "sliding_attention");
+      break;
     case window_rule::last_layers:
       sliding = enabled && (type.empty() ? i >= config.optional_count("max_window_layers").value_or(28) : type == "sliding_attention");
       break;

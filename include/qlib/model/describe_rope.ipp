@@ -4,7 +4,10 @@
 #include <qlib/model/description.hpp>
 #include <qlib/model/family.ipp>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <string_view>
 
 namespace qlib::inline v0::detail {
 
@@ -14,6 +17,11 @@ inline double yarn_magnitude(double s, double m = 1) { return s <= 1 ? 1.0 : 0.1
 inline const nlohmann::json* object_at(const nlohmann::json& values, const char* key) {
   const auto it = values.find(key);
   return it != values.end() && it->is_object() ? &*it : nullptr;
+}
+
+/// Zeros that stand for an absent key: there are checkpoints with them.
+inline bool zero_means_none(std::string_view rope_type, std::string_view key, double value) {
+  return value == 0 && ((rope_type == "dynamic" && key == "alpha") || (rope_type == "yarn" && key.starts_with("beta_")));
 }
 
 /// One entry of rope_scaling or rope_parameters.
@@ -30,6 +38,11 @@ inline rope_description describe_rope(config_reader& config, std::size_t dim, do
   const auto needs = [&](const char* key) {
     if (!rs.number(key)) rs.complain(key, "missing, and rope type \"" + type + "\" needs it", "add it to rope_scaling");
   };
+  // Frequencies are divided by these.
+  for (const char* key : {"factor", "alpha", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", "beta_fast", "beta_slow"})
+    if (const auto it = scaling->find(key); it != scaling->end() && it->is_number() && !(it->get<double>() > 0) &&
+                                            !(type == "default" || type == "mrope") && !zero_means_none(type, key, it->get<double>()))
+      rs.complain(key, "is " + it->dump() + ", not above zero", "correct config.json");
   if (type == "default" || type == "mrope") {
     rope.factor = 1;
   } else if (type == "linear") {
@@ -49,6 +62,7 @@ inline rope_description describe_rope(config_reader& config, std::size_t dim, do
     for (const char* key : {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) needs(key);
     rope.low_freq_factor = rs.number("low_freq_factor").value_or(1);
     rope.high_freq_factor = rs.number("high_freq_factor").value_or(4);
+    if (!(rope.high_freq_factor > rope.low_freq_factor)) rs.complain("high_freq_factor", "is not above low_freq_factor", "correct config.json");
     rope.original_length = rs.number("original_max_position_embeddings").value_or(rope.longest);
   } else if (type == "yarn") {
     rope.kind = rope_kind::yarn;
@@ -69,9 +83,14 @@ inline rope_description describe_rope(config_reader& config, std::size_t dim, do
     rope.kind = rope_kind::longrope;
     rope.short_factor = rs.numbers("short_factor");
     rope.long_factor = rs.numbers("long_factor");
-    for (const char* key : {"short_factor", "long_factor"})
-      if (const std::size_t n = rs.numbers(key).size(); n != dim / 2)
-        rs.complain(key, "has " + std::to_string(n) + " numbers, but " + std::to_string(dim / 2) + " pairs are rotated", "correct the list");
+    for (const char* key : {"short_factor", "long_factor"}) {
+      const std::vector<double> list = rs.numbers(key);
+      if (list.size() != dim / 2)
+        rs.complain(key, "has " + std::to_string(list.size()) + " numbers, but " + std::to_string(dim / 2) + " pairs are rotated",
+                    "correct the list");
+      if (std::any_of(list.begin(), list.end(), [](double v) { return !(v > 0); }))
+        rs.complain(key, "has a number that is not above zero", "correct the list");
+    }
     const double stretch = rs.number("factor").value_or(rope.original_length > 0 ? rope.longest / rope.original_length : 1);
     rope.attention_factor =
         rs.number("attention_factor").value_or(stretch <= 1 ? 1.0 : std::sqrt(1 + std::log(stretch) / std::log(rope.original_length)));
@@ -85,6 +104,9 @@ inline rope_description describe_rope(config_reader& config, std::size_t dim, do
 }
 
 inline void describe_ropes(config_reader& config, const family& f, std::size_t dim, attention_description& out) {
+  for (const char* key : {"rope_parameters", "rope_scaling"})
+    if (config.has(key) && !object_at(config.values(), key))
+      config.complain(key, "is " + config.values()[key].dump() + ", not an object", R"(write for example {"rope_type": "linear", "factor": 2.0})");
   const nlohmann::json* parameters = object_at(config.values(), "rope_parameters");
   const nlohmann::json* scaling = object_at(config.values(), "rope_scaling");
   const nlohmann::json* full = parameters ? object_at(*parameters, "full_attention") : nullptr;
@@ -100,6 +122,8 @@ inline void describe_ropes(config_reader& config, const family& f, std::size_t d
   // Gemma 3, OLMo 3: layers with a window have frequencies of their own, which no scaling touches.
   if (const auto local = config.number("rope_local_base_freq"); local || sliding || f.plain_window_rope)
     out.ropes.push_back(describe_rope(config, dim, theta_of(sliding, local.value_or(f.plain_window_rope ? theta : 10000)), sliding));
+  for (const rope_description& rope : out.ropes)
+    if (f.positions != rope_rule::no_layer && !(rope.theta > 0)) config.complain("rope_theta", "is not above zero", "correct config.json");
 }
 
 }  // namespace qlib::inline v0::detail

@@ -63,6 +63,7 @@ struct attention_description {
 struct delta_net_description {
   bool split = false;  ///< in_proj_qkv, _z, _b, _a with flat rows; else in_proj_qkvz and in_proj_ba with rows grouped by key head
   std::size_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0, kernel = 0;
+  activation_function activation = activation_function::silu;  ///< behind the convolution: hidden_act
 };
 
 struct feed_forward_description {

@@ -33,6 +33,9 @@ inline void describe_block_order(config_reader& config, const family& f, model_d
       config.complain("layer_rope_theta", "differs between layers, which is not computed", "use a data-free recipe");
   }
   if (f.model_type == "opt") {
+    if (!config.flag("layer_norm_elementwise_affine").value_or(true)) m.norm_weights = m.norm_biases = false;
+    if (is_on("_remove_final_layer_norm"))
+      config.complain("_remove_final_layer_norm", "is on: a decoder without a last norm is not computed", "use a data-free recipe");
     if (!is_on("do_layer_norm_before"))
       config.complain("do_layer_norm_before", "is off: norms behind the sum are not computed", "use a data-free recipe");
     if (config.optional_count("word_embed_proj_dim").value_or(m.hidden_size) != m.hidden_size)
@@ -174,6 +177,7 @@ inline void describe_model(config_reader& config, const family& f, model_descrip
     g.key_dim = config.count("linear_key_head_dim");
     g.value_dim = config.count("linear_value_head_dim");
     g.kernel = config.count("linear_conv_kernel_dim");
+    g.activation = d.activation;
     if (g.key_heads && g.value_heads % g.key_heads != 0)
       config.complain("linear_num_value_heads", "is no multiple of linear_num_key_heads", "correct config.json");
   }
@@ -192,7 +196,7 @@ inline void describe_model(config_reader& config, const family& f, model_descrip
                     "correct config.json");
   for (const std::string& t : types) {
     const bool computed = t == "full_attention" || t == "attention" || t == "sliding_attention" || t == "chunked_attention" ||
-                          (t == "linear_attention" && f.mixer != mixer_rule::attention);
+                          (t == "linear_attention" && f.mixer != mixer_rule::attention) || (t == "deepseek_sparse_attention" && f.indexer);
     if (computed) continue;
     config.complain("layer_types", "\"" + t + "\" is unknown", "known: full_attention, sliding_attention, chunked_attention, linear_attention");
     break;
@@ -256,9 +260,13 @@ QLIB_INLINE errors read_model_description(std::string_view config_text, const st
   nlohmann::json merged = nlohmann::json::parse(f->defaults, nullptr, false);
   const nlohmann::json* scaling = detail::object_at(merged, "rope_scaling");
   const nlohmann::json default_scaling = scaling ? *scaling : nlohmann::json();
+  merged.update(nlohmann::json::parse(detail::alias_defaults(m.model_type), nullptr, false));
   merged.update(config);
   // A null here means the same as no key.
-  if (!detail::object_at(merged, "rope_scaling") && default_scaling.is_object()) merged["rope_scaling"] = default_scaling;
+  if (const auto it = merged.find("rope_scaling"); default_scaling.is_object() && (it == merged.end() || it->is_null()))
+    merged["rope_scaling"] = default_scaling;
+  // Its prompts and images see each other. Text alone does not, and samples are text.
+  if (const auto it = outer.find("model_type"); it != outer.end() && *it == "paligemma") merged.erase("use_bidirectional_attention");
   // The head belongs to the whole model, not to its text part.
   if (const auto tie = outer.find("tie_word_embeddings"); text && tie != outer.end() && tie->is_boolean()) merged["tie_word_embeddings"] = *tie;
   detail::config_reader reader{merged, where, found};

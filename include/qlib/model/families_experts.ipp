@@ -116,7 +116,7 @@ inline constexpr auto expert_families = std::to_array<family>({
    .score = router_score::sparse_mixer, .router = "block_sparse_moe.gate", .expert = "block_sparse_moe.experts.{}.", .expert_gate = "w1",
    .expert_up = "w3", .expert_down = "w2"},
   {.model_type = "qwen2_moe", .defaults = R"({"num_experts_per_tok":4,"norm_topk_prob":false,"max_window_layers":28,"sliding_window":4096})",
-   .window = window_rule::last_layers, .experts = expert_rule::sparse_step, .shared = "mlp.shared_expert.",
+   .window = window_rule::every_second, .experts = expert_rule::sparse_step, .shared = "mlp.shared_expert.",
    .shared_gate = "mlp.shared_expert_gate"},
   {.model_type = "qwen3_5_moe_text", .defaults = delta_net_defaults, .gain = norm_gain::one_plus_weight, .norm = query_key_norm::per_head,
    .mixer = mixer_rule::delta_net_split, .experts = expert_rule::sparse_step, .shared = "mlp.shared_expert.",

@@ -12,6 +12,7 @@ enum class window_rule {
   every_layer,   ///< `sliding_window` everywhere
   by_type,       ///< as layer_types say, without them everywhere
   enabled,       ///< with use_sliding_window, everywhere
+  every_second,  ///< with use_sliding_window, by layer_types, without them the first of each two below max_window_layers
   last_layers,   ///< with use_sliding_window, by layer_types, without them from max_window_layers on
   from_layer,    ///< by layer_types, without them from max_window_layers on
   period,        ///< by layer_types, without them all but each sliding_window_pattern-th; a pattern of 0 is no window

@@ -21,7 +21,13 @@ inline void planner::compile_stages() {
   const auto check_policy = [&](const auto& made) {
     if (!made) found_.push_back(made.error());
   };
+  const auto say_all_samples = [&](const quantization_args& x, const std::string& where) {
+    if (options_.follow != compat::llmcompressor && keeps_last_sample(x))
+      plan_.warnings.push_back(where + ": observer memoryless_minmax: static ranges are those of all samples; LLM-Compressor keeps those of the " +
+                               "last sample alone, which --compat llmcompressor repeats");
+  };
   for (const stage& s : recipe_.stages) {
+    if (s.scheme.input_activations) say_all_samples(*s.scheme.input_activations, s.where);
     compile(s.targets, s.ignore, s.syntax, s.where, stages_);
     check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
     check_policy(make_policy<registry::observers>(s.input_observer, s.where, "observer"));
@@ -34,6 +40,7 @@ inline void planner::compile_stages() {
            .remedy = "leave --compat out: the search is then complete, and its sums are exact"});
   }
   for (const attention_stage& s : recipe_.attention) {
+    say_all_samples(s.args, s.where);
     compile(s.targets, s.ignore, s.syntax, s.where, attention_stages_);
     check_policy(make_policy<registry::observers>(s.observer, s.where, "observer"));
     check_policy(make_policy<registry::observers>(s.value_observer, s.where, "observer"));

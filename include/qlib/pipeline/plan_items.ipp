@@ -137,7 +137,7 @@ inline void planner::add_quantized(const matrix_module& m, std::size_t stage_ind
     item.input = quant_spec{.type = x->type, .num_bits = x->num_bits, .symmetric = x->symmetric, .rule = item.encoding->spec.rule};
   if (item.encoding->input) {
     item.operand = plan_.operands.size();
-    plan_.operands.push_back({m.name, *item.encoding->input, m.cols, s.input_observer});
+    plan_.operands.push_back({m.name, *item.encoding->input, m.cols, observer_as(options_.follow, *s.scheme.input_activations, s.input_observer)});
   }
   for (const output_tensor& o : item.encoding->tensors)
     add_slot(item, {m.name + o.name, o.type, o.shape, o.role}, item.encoding->quant_type, name_of_tensor(m.weight.tensor));
@@ -161,7 +161,8 @@ inline void planner::add_attention(const chosen_attention& a) {
                                  : e.operand == "key" ? about.kv_heads * about.head_dim
                                                       : about.kv_heads * about.value_dim;
     const attention_stage& s = recipe_.attention[a.stage];
-    plan_.operands.push_back({item.name, e.spec, channels, e.operand == "value" ? s.value_observer : s.observer});
+    const policy_choice& observer = e.operand == "value" ? s.value_observer : s.observer;
+    plan_.operands.push_back({item.name, e.spec, channels, observer_as(options_.follow, s.args, observer)});
     for (const output_tensor& t : e.tensors) add_slot(item, t, e.quant_type, about.name);
     plan_.items.push_back(std::move(item));
   }

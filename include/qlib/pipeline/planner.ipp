@@ -12,6 +12,15 @@
 
 namespace qlib::inline v0::detail {
 
+/// Static inputs that LLM-Compressor's memoryless_minmax observes: each sample's range takes the place of the one before.
+inline bool keeps_last_sample(const quantization_args& x) { return !x.dynamic && x.observer == "memoryless_minmax"; }
+
+/// The observer of one operand. Ranges of the last sample alone are a peer's defect, and made where that peer is followed.
+inline policy_choice observer_as(compat follow, const quantization_args& x, const policy_choice& chosen) {
+  if (follow != compat::llmcompressor || !keeps_last_sample(x)) return chosen;
+  return {"moving_average", {{"averaging_constant", "1"}}};
+}
+
 /// Builds a plan matrix by matrix, in model order.
 class planner {
  public:

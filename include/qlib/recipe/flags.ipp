@@ -215,7 +215,7 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   }
   if (static_input) {
     if (flags.act_method == 1) s.input_observer = {"minmax", {{"running", "false"}}};
-    else if (flags.act_method == 2) s.input_observer = {"histogram", {}};
+    else if (flags.act_method == 2) s.input_observer = {"histogram", {{"upsample", "128"}}};  // msModelSlim v0's; its v1 recipes have 16
     else s.input_observer = type == "fp8" ? policy_choice{"minmax", {}} : policy_choice{"auto_mixed", {}};
   }
   quantization_args& weights = *s.scheme.weights;

@@ -1,10 +1,9 @@
 #pragma once
-#include <qlib/observer/mse.hpp>
 #include <qlib/recipe/ascii_case.hpp>
 #include <qlib/recipe/llmcompressor.hpp>
+#include <qlib/recipe/llmcompressor_observers.ipp>
 #include <qlib/recipe/llmcompressor_suppression.ipp>
 #include <qlib/recipe/match.hpp>
-#include <qlib/recipe/policy_options.hpp>
 #include <qlib/recipe/presets.hpp>
 
 #include <algorithm>
@@ -41,12 +40,6 @@ inline constexpr std::array<std::string_view, 11> modifier_keys{"targets",
 inline constexpr std::array<std::string_view, 5> scheme_keys{"targets", "weights", "input_activations", "output_activations", "format"};
 inline constexpr std::array<std::string_view, 12> args_keys{"num_bits", "type",     "symmetric",   "strategy", "group_size", "block_structure",
                                                             "dynamic",  "actorder", "scale_dtype", "zp_dtype", "observer",   "observer_kwargs"};
-// One set of weights is observed once: the first three then see the same range, the last two make the same search.
-inline constexpr std::array<std::string_view, 5> weight_observers{"minmax", "memoryless_minmax", "static_minmax", "mse", "memoryless_mse"};
-inline constexpr std::array<std::string_view, 3> unbuilt_weight_observers{"static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
-inline constexpr std::array<std::string_view, 4> observers{"minmax", "memoryless_minmax", "static_minmax", "mse"};
-inline constexpr std::array<std::string_view, 4> unbuilt_observers{"memoryless_mse", "static_mse", "imatrix_mse", "nvfp4_expanded_mse"};
-inline constexpr std::array<std::string_view, 7> mse_keys{"grid", "maxshrink", "norm", "expand", "patience", "chunk_size", "averaging_constant"};
 inline constexpr std::array<std::string_view, 2> types{"int", "float"};
 inline constexpr std::array<std::string_view, 5> strategies{"tensor", "channel", "group", "block", "token"};
 inline constexpr std::array<std::string_view, 2> unbuilt_strategies{"tensor_group", "attn_head"};
@@ -87,33 +80,6 @@ QLIB_INLINE void read_block_structure(const yaml_reader& in, const yaml_field& f
   if (!right) return in.fail(field, "expected [rows, columns] or \"128x128\", found '" + *text + "'");
   args.block_rows = static_cast<std::size_t>(rows);
   args.block_cols = static_cast<std::size_t>(cols);
-}
-
-QLIB_INLINE std::optional<std::string> read_observer(const yaml_reader& in, const yaml_field& field, bool weights) {
-  namespace known = llmcompressor;
-  if (weights) return in.one_of(field, {"observer", known::weight_observers, known::unbuilt_weight_observers});
-  return in.one_of(field, {"observer", known::observers, known::unbuilt_observers});
-}
-
-/// observer_kwargs of mse. `chunk_size`, which is about memory, decides nothing here. Nor do two more for weights: `patience` ends the search
-/// before its last candidates, which are all tried here, and one weight is one sample, so that nothing is averaged.
-QLIB_INLINE void read_mse_options(const yaml_reader& in, const yaml_field& map, bool weights, quantization_args& args) {
-  if (!in.expect(map, yaml_type::map)) return;
-  in.only_keys(map, llmcompressor::mse_keys);
-  mse_options options;
-  for (const yaml_field& e : in.entries(map)) {
-    const auto text = in.text(e);
-    if (!text) continue;
-    const bool whole = e.key == "grid" || e.key == "patience" || e.key == "chunk_size";
-    if (whole ? !value_of<int>(*text) : !value_of<double>(*text)) {
-      in.fail(e, "'" + *text + "' is no " + (whole ? "whole " : "") + "number");
-      continue;
-    }
-    if (e.key == "chunk_size" || (weights && (e.key == "patience" || e.key == "averaging_constant"))) continue;
-    args.observer_options.emplace_back(e.key, *text);
-    if (!set_options(options, {"mse", {args.observer_options.back()}}, {}))
-      if (auto wrong = mse_observer::check(options)) in.fail(e, *std::move(wrong));
-  }
 }
 
 QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_reader& in, const yaml_field& map, bool weights) {
@@ -189,8 +155,10 @@ QLIB_INLINE std::optional<quantization_args> read_quantization_args(const yaml_r
   if (const auto f = in.get_set(map, "observer"))
     if (const auto name = read_observer(in, *f, weights); name && (weights || !args.dynamic)) args.observer = *name;
   if (const auto f = in.get_set(map, "observer_kwargs")) {
+    const bool is_average = args.observer == "minmax" || (args.observer.empty() && !weights && !args.dynamic);  // the default of static inputs
     if (args.observer.ends_with("mse")) read_mse_options(in, *f, weights, args);
-    else in.expect_empty(*f, "these observers have no options");
+    else if (is_average) read_minmax_options(in, *f, weights, args);
+    else in.expect_empty(*f, (args.observer.empty() ? "the default observer" : args.observer) + " has no options");
   }
   if (in.failures() != before) return std::nullopt;
   return args;
@@ -217,22 +185,6 @@ QLIB_INLINE std::optional<scheme> read_preset(const yaml_reader& in, const yaml_
   for (const preset& p : presets()) built.push_back(p.name);
   (void)in.one_of(at, name, {"scheme", built, unbuilt_presets()});
   return std::nullopt;
-}
-
-/// What LLM-Compressor calls `minmax` is, for activations, a moving average that begins with the first batch; so is its `mse`, of ranges whose
-/// search ends after five steps that find nothing.
-QLIB_INLINE policy_choice input_observer_of(const quantization_args& args) {
-  if (args.observer == "minmax") return {"moving_average", {}};
-  if (args.observer != "mse") return {"minmax", {}};
-  policy_choice mse{"mse", args.observer_options};
-  const auto is_patience = [](const auto& option) { return option.first == "patience"; };
-  if (std::none_of(mse.options.begin(), mse.options.end(), is_patience)) mse.options.emplace_back("patience", "5");
-  return mse;
-}
-
-QLIB_INLINE policy_choice weight_observer_of(const quantization_args& args) {
-  if (args.observer.ends_with("mse")) return {"mse", args.observer_options};
-  return {"minmax", {}};
 }
 
 /// The patterns of `field`, or of nothing, which is an error that names `owner`.

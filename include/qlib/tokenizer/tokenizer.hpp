@@ -25,12 +25,13 @@ class tokenizer {
   /// A tokenizer without tokens; ids of any text are empty.
   tokenizer();
 
-  /// Reads a checkpoint's directory (tokenizer.json and, when there is one, tokenizer_config.json) or a tokenizer.json, to whose
-  /// side nothing is looked at then. Errors name the file and what it uses that is not supported.
+  /// Reads a checkpoint's directory (tokenizer.json and, where they are, tokenizer_config.json, special_tokens_map.json and added_tokens.json) or a
+  /// tokenizer.json, to whose side nothing is looked at then. Errors name the file and what it uses that is not supported.
   static result<tokenizer> load(const std::string& path);
 
-  /// The same from text. `config_json` may be empty; `where` is the file, for errors.
-  static result<tokenizer> parse(std::string_view tokenizer_json, std::string_view config_json = {}, const std::string& where = "tokenizer.json");
+  /// The same from text. All but the first may be empty; `where` is the file of the first, for errors.
+  static result<tokenizer> parse(std::string_view tokenizer_json, std::string_view config_json = {}, const std::string& where = "tokenizer.json",
+                                 std::string_view special_tokens_map_json = {}, std::string_view added_tokens_json = {});
 
   /// Ids of a text; each maximal part that is not UTF-8 counts as U+FFFD. add_special: with what the post-processor puts around it (a
   /// beginning-of-text token, say). Special tokens that the text spells out are found in either case.

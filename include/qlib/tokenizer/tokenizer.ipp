@@ -7,6 +7,7 @@
 #include <qlib/tokenizer/tokenizer_json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -61,13 +62,13 @@ QLIB_INLINE tokenizer::tokenizer() : parts_{std::make_shared<text::tokenizer_par
 
 QLIB_INLINE result<tokenizer> tokenizer::load(const std::string& path) {
   struct stat info {};
-  std::string file = path, config_file;
+  std::string file = path, directory_path;
   if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
-    file = path + (path.ends_with('/') ? "" : "/") + "tokenizer.json";
-    config_file = path + (path.ends_with('/') ? "" : "/") + "tokenizer_config.json";
+    directory_path = path + (path.ends_with('/') ? "" : "/");
+    file = directory_path + "tokenizer.json";
   }
   if (::stat(file.c_str(), &info) != 0) {
-    const bool directory = !config_file.empty();
+    const bool directory = !directory_path.empty();
     const std::string folder = file.substr(0, file.size() - std::string_view{"tokenizer.json"}.size() * directory);
     // Other files of a tokenizer, from which transformers makes a tokenizer.json.
     for (const char* other :
@@ -86,23 +87,24 @@ QLIB_INLINE result<tokenizer> tokenizer::load(const std::string& path) {
   }
   const auto json = read_text_file(file);
   if (!json) return json.error();
-  std::string config;
-  if (!config_file.empty() && ::stat(config_file.c_str(), &info) == 0) {
-    auto read = read_text_file(config_file);
+  std::array<std::string, 3> beside;
+  constexpr std::array<const char*, 3> names{"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
+  for (std::size_t i = 0; i < names.size() && !directory_path.empty(); ++i) {
+    if (::stat((directory_path + names[i]).c_str(), &info) != 0) continue;
+    auto read = read_text_file(directory_path + names[i]);
     if (!read) return read.error();
-    config = *std::move(read);
+    beside[i] = *std::move(read);
   }
-  return parse(*json, config, file);
+  return parse(*json, beside[0], file, beside[1], beside[2]);
 }
 
-QLIB_INLINE result<tokenizer> tokenizer::parse(std::string_view tokenizer_json, std::string_view config_json, const std::string& where) {
+QLIB_INLINE result<tokenizer> tokenizer::parse(std::string_view tokenizer_json, std::string_view config_json, const std::string& where,
+                                               std::string_view special_tokens_map_json, std::string_view added_tokens_json) {
   auto parts = text::read_tokenizer_json(tokenizer_json, where);
   if (!parts) return std::move(parts).error();
-  if (!config_json.empty()) {
-    const std::size_t slash = where.rfind('/');
-    const std::string beside = (slash == where.npos ? "" : where.substr(0, slash + 1)) + "tokenizer_config.json";
-    if (status s = text::apply_tokenizer_config(config_json, beside, *parts); !s) return std::move(s).error();
-  }
+  const std::size_t slash = where.rfind('/');
+  const std::string folder = slash == where.npos ? "" : where.substr(0, slash + 1);
+  if (status s = text::apply_side_files({config_json, special_tokens_map_json, added_tokens_json}, folder, *parts); !s) return std::move(s).error();
   tokenizer made;
   made.parts_ = std::make_shared<text::tokenizer_parts>(*std::move(parts));
   return made;

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/tokenizer/side_tokens.ipp>
 #include <qlib/tokenizer/tokenizer_json.hpp>
 #include <qlib/tokenizer/tokenizer_reading.ipp>
 
@@ -10,30 +11,50 @@
 namespace qlib::inline v0 {
 namespace text {
 
-QLIB_INLINE status apply_tokenizer_config(std::string_view text, const std::string& where, tokenizer_parts& parts) {
-  const auto config = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
-  if (!config.is_object()) return error{error_kind::invalid_input, where, {}, "is not a JSON object", "download the file again"};
+namespace detail {
+
+/// A file of a tokenizer that is a JSON object; null for an empty text.
+inline result<json> read_side_file(std::string_view text, const std::string& file) {
+  if (text.empty()) return json{};
+  auto j = json::parse(text.begin(), text.end(), nullptr, false);
+  if (!j.is_object()) return error{error_kind::invalid_input, file, {}, "is not a JSON object", "download the file again"};
+  return j;
+}
+
+/// Old checkpoints say their special tokens in special_tokens_map.json. It counts where tokenizer_config.json has no added_tokens_decoder.
+inline void join_special_tokens(json& config, const json& map) {
+  if (!map.is_object() || config.contains("added_tokens_decoder")) return;
+  for (const auto& [key, value] : map.items()) {
+    if (value.is_array()) {
+      json all = config.contains(key) && config[key].is_array() ? config[key] : json::array();
+      for (const json& t : value)
+        if (std::find(all.begin(), all.end(), t) == all.end()) all.push_back(t);
+      config[key] = std::move(all);
+      continue;
+    }
+    config[key] = value;
+    if (value.is_object()) config[key]["special"] = true;
+  }
+}
+
+}  // namespace detail
+
+QLIB_INLINE status apply_side_files(const side_files& files, const std::string& folder, tokenizer_parts& parts) {
+  auto read = detail::read_side_file(files.config, folder + "tokenizer_config.json");
+  if (!read) return std::move(read).error();
+  const auto map = detail::read_side_file(files.special_tokens_map, folder + "special_tokens_map.json");
+  if (!map) return map.error();
+  const auto added = detail::read_side_file(files.added_tokens, folder + "added_tokens.json");
+  if (!added) return added.error();
+  if (read->is_null() && map->is_null() && added->is_null()) return {};
+  nlohmann::json config = read->is_null() ? nlohmann::json::object() : *std::move(read);
+  detail::join_special_tokens(config, *map);
   const std::string name = detail::text_of(config, "tokenizer_class");
   const bool llama = name.starts_with("Llama") || name.starts_with("CodeLlama");
+  if (status s = detail::add_side_tokens(config, files.config, *added, llama, folder, parts); !s) return s;
   const auto content_of = [&](const char* key, const char* otherwise) {
-    if (!config.contains(key)) return std::string{otherwise};
-    const auto& j = detail::member(config, key);
-    return j.is_object() ? detail::text_of(j, "content") : detail::text_of(config, key);
+    return config.contains(key) ? detail::special_token(detail::member(config, key)).content : std::string{otherwise};
   };
-  // Special tokens that nobody knows become new ones, in this order; the Llama classes have defaults.
-  bool grown = false;
-  constexpr std::pair<const char*, const char*> kinds[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}, {"sep_token", ""},
-                                                           {"pad_token", ""},    {"cls_token", ""},     {"mask_token", ""}};
-  for (const auto& [key, otherwise] : kinds) {
-    added_token t;
-    t.content = content_of(key, llama ? otherwise : "");
-    if (t.content.empty() || parts.id_of(t.content) != no_token) continue;
-    t.id = parts.next_id();
-    t.special = grown = true;
-    parts.added_words.add(t.content, t.id);
-    parts.added.push_back(std::move(t));
-  }
-  if (grown) parts.find_added_tokens();
   const auto token = [&](const char* key, const char* otherwise) { return parts.id_of(content_of(key, llama ? otherwise : "")); };
   parts.bos = token("bos_token", "<s>");
   parts.eos = token("eos_token", "</s>");
@@ -48,7 +69,7 @@ QLIB_INLINE status apply_tokenizer_config(std::string_view text, const std::stri
     if (flag.get<bool>() && !there) ids.insert(front ? ids.begin() : ids.end(), id);
     if (!flag.get<bool>() && there && from_flags) std::erase(ids, id);
   };
-  if (parts.byte_level_alone) {
+  if (parts.byte_level_alone && !files.config.empty()) {
     std::erase_if(parts.stages, [](const pre_tokenizer_stage& s) { return std::holds_alternative<prefix_space_stage>(s); });
     if (detail::flag_of(config, "add_prefix_space", false)) parts.stages.emplace(parts.stages.begin(), prefix_space_stage{});
   }

@@ -12,12 +12,19 @@ namespace text {
 /// `where` is the file, for the error. The error names what is not supported, by its type in tokenizer.json.
 result<tokenizer_parts> read_tokenizer_json(std::string_view json, const std::string& where);
 
-/// What tokenizer_config.json changes: `add_bos_token`, `add_eos_token`, the prefix space of GPT-2's kind, and what the special tokens are.
+/// Texts of the files beside tokenizer.json; empty: there is no such file.
+struct side_files {
+  std::string_view config, special_tokens_map, added_tokens;
+};
+
+/// What those files change: the added tokens, `add_bos_token`, `add_eos_token`, and the prefix space of GPT-2's kind. `folder` ends with a slash or
+/// is empty, for errors.
 ///
-/// transformers 4.57 is followed: true adds the token where the post-processor does not; false takes it away for the Llama and Gemma classes,
-/// which make their post-processor from these flags; special tokens that tokenizer.json lacks are added; a pre-tokenizer that is ByteLevel alone gets
+/// Tokens of `added_tokens_decoder`, or, without it, of special_tokens_map.json and added_tokens.json, and special tokens that tokenizer.json lacks
+/// are added as transformers 5.17 adds them. For the rest transformers 4.57 is followed: true adds the token where the post-processor does not; false
+/// takes it away for the Llama and Gemma classes, which make their post-processor from these flags; a pre-tokenizer that is ByteLevel alone gets
 /// `add_prefix_space`, false when absent.
-status apply_tokenizer_config(std::string_view json, const std::string& where, tokenizer_parts& parts);
+status apply_side_files(const side_files& files, const std::string& folder, tokenizer_parts& parts);
 
 }  // namespace text
 }  // namespace qlib::inline v0
