@@ -37,7 +37,7 @@ function(qlib_unit name)
   file(CONFIGURE OUTPUT "${unit}" CONTENT "${includes}")
   set(qlib_units ${qlib_units} "${unit}" PARENT_SCOPE)
 endfunction()
-foreach(folder IN ITEMS backend backend/ascend linalg io tokenizer model recipe format pipeline pipeline/ascend report)
+foreach(folder IN ITEMS backend backend/ascend linalg suppressor io tokenizer model recipe format pipeline pipeline/ascend report)
   string(REPLACE "/" "_" unit "${folder}")
   file(GLOB definitions RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}/include" CONFIGURE_DEPENDS
        "${CMAKE_CURRENT_SOURCE_DIR}/include/qlib/${folder}/*.ipp")

@@ -224,13 +224,12 @@ class archive_reader {
     value.reset();
     if (has) get(value.emplace());
   }
-  template <class First, class Second>
-  void get(std::variant<First, Second>& value) {
-    std::uint8_t index = 0;
+  template <class... T>
+  void get(std::variant<T...>& value) {
+    std::uint8_t index = 0, at = 0;
     get(index);
-    if (index > 1) return refuse();
-    if (index == 0) get(value.template emplace<0>());
-    else get(value.template emplace<1>());
+    if (index >= sizeof...(T)) return refuse();
+    ((at++ == index ? get(value.template emplace<T>()) : void()), ...);
   }
 
   std::span<const std::byte> left_;
@@ -270,13 +269,19 @@ void fields(A& archive, archived<A, rotation>& r) {
 }
 
 template <class A>
+void fields(A& archive, archived<A, clipping>& c) {
+  archive(c.shape.rows, c.shape.cols, c.steps);
+}
+
+template <class A>
 void fields(A& archive, archived<A, model_folds>& f) {
   archive(f.matrices, f.vectors);
 }
 
 template <class A>
 void fields(A& archive, archived<A, suppression_report>& r) {
-  archive(r.source, r.kind, r.suppressor, r.error_before, r.error_after, r.kept, r.dead, r.unseen, r.limited, r.limited_channels, r.smallest, r.largest);
+  archive(r.source, r.kind, r.suppressor, r.error_before, r.error_after, r.kept, r.dead, r.unseen, r.limited, r.limited_channels, r.smallest, r.largest,
+          r.tiles, r.clipped, r.clip_error_before, r.clip_error_after);
 }
 
 template <class A>

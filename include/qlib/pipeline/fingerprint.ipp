@@ -65,6 +65,7 @@ inline std::uint64_t fingerprint_of(const quantization_plan& plan, const calibra
     for (const fold_step& step : steps)  // rotations are the plan's
       if (const auto* s = std::get_if<scaling>(&step))
         sum.update(std::as_bytes(std::span{s->columns})), sum.update(std::as_bytes(std::span{s->rows}));
+      else if (const auto* c = std::get_if<clipping>(&step)) sum.update(std::as_bytes(std::span{c->steps}));
   }
   for (const auto& [name, values] : found->folds.vectors) {
     sum.update(std::as_bytes(std::span{name}));

@@ -5,6 +5,7 @@
 #include <qlib/pipeline/backend_worker.ipp>
 #include <qlib/pipeline/forecast_time.hpp>
 #include <qlib/pipeline/rotate.hpp>
+#include <qlib/suppressor/weight_clip.hpp>
 
 #include <algorithm>
 #include <limits>
@@ -28,9 +29,20 @@ inline calibration stand_in_for(const forecast_request& r) {
     (rows ? s.rows : s.columns).assign((*shape)[rows ? 0 : 1], 1.0f);
     out.folds.matrices[module].push_back(std::move(s));
   };
+  std::map<std::string_view, const work_item*> items;
+  for (const work_item& i : r.plan.items)
+    if (i.encoding) items.emplace(i.name, &i);
+  const auto clip = [&](const std::string& module) {
+    const auto at = items.find(module);
+    if (at == items.end() || !can_be_clipped(at->second->encoding->spec)) return;
+    const tile shape = at->second->encoding->spec.granularity;
+    const std::size_t tiles = grid_of(shape, at->second->rows, at->second->cols).tiles();
+    out.folds.matrices[module].push_back(clipping{shape, std::vector<std::uint8_t>(tiles, 1)});
+  };
   for (const planned_suppression& p : r.plan.suppressions) {
     for (const std::string& target : p.graph.targets) scale(target, false);
     if (p.graph.kind != subgraph_kind::norm_linear) scale(p.graph.source, true);
+    for (const std::string& target : p.clipped) clip(target);
   }
   return out;
 }

@@ -4,8 +4,10 @@
 #include <qlib/pipeline/forecast_memory.hpp>
 #include <qlib/pipeline/operand_watch.ipp>
 #include <qlib/suppressor/search_cost.hpp>
+#include <qlib/suppressor/weight_clip.hpp>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace qlib::inline v0 {
@@ -36,6 +38,33 @@ inline std::set<std::string, std::less<>> folded_modules(const quantization_plan
 inline std::uint64_t taken(std::uint64_t bytes) {
   constexpr std::uint64_t huge = std::uint64_t{2} << 20;
   return bytes < 2 * huge ? bytes : (bytes + huge - 1) / huge * huge;
+}
+
+using item_index = std::map<std::string_view, std::size_t>;
+
+/// Quantized linears by name.
+inline item_index quantized_items(const quantization_plan& plan) {
+  item_index out;
+  for (std::size_t i = 0; i < plan.items.size(); ++i)
+    if (plan.items[i].encoding) out.emplace(plan.items[i].name, i);
+  return out;
+}
+
+inline const quant_spec* spec_of(const quantization_plan& plan, const item_index& items, std::string_view module) {
+  const auto at = items.find(module);
+  return at == items.end() ? nullptr : &plan.items[at->second].encoding->spec;
+}
+
+/// Of all steps of clippings, which a run holds to its end.
+inline std::uint64_t clip_step_bytes(const quantization_plan& plan, const item_index& items) {
+  std::uint64_t sum = 0;
+  for (const planned_suppression& p : plan.suppressions)
+    for (const std::string& module : p.clipped)
+      if (const auto at = items.find(module); at != items.end()) {
+        const work_item& item = plan.items[at->second];
+        if (can_be_clipped(item.encoding->spec)) sum += grid_of(item.encoding->spec.granularity, item.rows, item.cols).tiles();
+      }
+  return sum;
 }
 
 }  // namespace detail
@@ -71,7 +100,7 @@ QLIB_INLINE std::uint64_t forecast_run_memory(const quantization_plan& plan, std
     if (e.spec.granularity.rows == 0 && item.observer.name != "minmax") grow(observed, elements * 5);
     if (measure_error) grow(measured, elements * (1 + sizeof(float)));
   }
-  std::uint64_t described = plan.slots.size() * 512;
+  std::uint64_t described = plan.slots.size() * 512 + detail::clip_step_bytes(plan, detail::quantized_items(plan));
   for (const planned_file& f : plan.files) described += f.header.size();
   constexpr std::uint64_t of_a_thread = std::uint64_t{1} << 20;  // its stack, scales, and room of the allocator
   return described + threads * (of_a_thread + mapped + detail::taken(loaded) + detail::taken(folded) + detail::taken(packed) + codes + observed +
@@ -100,6 +129,21 @@ inline std::uint64_t solving_bytes(const planned_suppression& p, const parameter
   return inputs + held + std::max(2 * largest, outputs + widest + 2 * largest);
 }
 
+/// Most bytes while weights are clipped behind the sub-graph, beside what was kept of its inputs.
+inline std::uint64_t clipping_bytes(const planned_suppression& p, const quantization_plan& plan, const item_index& items,
+                                    const parameter_source& source, std::uint64_t rows, std::uint64_t samples, std::size_t threads) {
+  std::uint64_t most = 0;
+  for (const std::string& module : p.clipped) {
+    const auto s = source.shape(module + ".weight");
+    const quant_spec* spec = spec_of(plan, items, module);
+    if (!s || s->size() != 2 || !spec || !can_be_clipped(*spec)) continue;
+    // Inputs divided by both scales; while the weight is read, two of it; its steps.
+    const std::uint64_t inputs = 2 * (rows + 2 * samples) * (*s)[1] * sizeof(float), weight = (*s)[0] * (*s)[1] * sizeof(float);
+    most = std::max(most, inputs + weight + std::max(weight, clip_search_bytes((*s)[0], (*s)[1], *spec, rows, threads)));
+  }
+  return most;
+}
+
 }  // namespace detail
 
 QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, const quantization_plan& plan,
@@ -118,6 +162,7 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
   const bool apart = others > 0 && !plan.suppressions.empty();
   const std::uint64_t width = model.description().hidden_size * sizeof(float);
   const auto folds = plan.rotation ? detail::folded_modules(plan) : std::set<std::string, std::less<>>{};
+  const detail::item_index items = detail::quantized_items(plan);
   std::uint64_t most = 0, visits = 0;
   for (std::size_t l = 0; l < model.layers(); ++l) {
     if (model.description().layers[l].experts) visits += model.description().experts.routing.experts;
@@ -143,7 +188,8 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
       const auto shape = model.source().shape(p.graph.targets.front() + ".weight");
       const std::uint64_t columns = shape && shape->size() == 2 ? (*shape)[1] : 0;
       if (watched.insert(p.graph.targets.front()).second) kept += columns * (sizeof(float) * (rows + 2 * seen) + 4 * sizeof(double));
-      search = std::max(search, detail::solving_bytes(p, model.source(), suppress, rows, seen));
+      search = std::max({search, detail::solving_bytes(p, model.source(), suppress, rows, seen),
+                         detail::clipping_bytes(p, plan, items, model.source(), rows, seen, model.products().options().threads)});
     }
     // A second run of the layer keeps the hidden states before it apart.
     const std::uint64_t second = kept > 0 && !apart ? tokens * width : 0, changed = kept > 0 ? widest * longest * sizeof(float) : 0;
@@ -152,7 +198,7 @@ QLIB_INLINE std::uint64_t forecast_calibration_memory(const decoder& model, cons
   // Each expert sees a number of tokens of its own, and oneDNN generates code for each shape of a product: of that so much is kept.
   constexpr std::uint64_t code_bytes = 100 << 10, most_codes = 1024;
   const std::uint64_t codes = std::min(most_codes, visits * (plan.suppressions.empty() ? 2 : 4));
-  return most + (tokens + (apart ? others : 0)) * width + codes * code_bytes;
+  return most + detail::clip_step_bytes(plan, items) + (tokens + (apart ? others : 0)) * width + codes * code_bytes;
 }
 
 }  // namespace qlib::inline v0

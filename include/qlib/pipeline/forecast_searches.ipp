@@ -9,6 +9,7 @@
 #include <qlib/pipeline/synthetic_parameters.hpp>
 #include <qlib/suppressor/output_error.hpp>
 #include <qlib/suppressor/search_cost.hpp>
+#include <qlib/suppressor/weight_clip.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -50,6 +51,7 @@ class search_forecast {
     std::size_t cols = 0, all_rows = 0, linears = 0;
     std::vector<std::size_t> rows = {};  ///< of the linears that the search sees
     std::optional<quant_spec> weight = {}, input = {};
+    std::size_t clipped = 0;  ///< rows of weights that are clipped
     friend bool operator==(const group_kind&, const group_kind&) = default;
   };
 
@@ -63,6 +65,7 @@ class search_forecast {
       const std::uint64_t bytes = std::uint64_t{rows} * cols * sizeof(float);
       const auto at = items_.find(module);
       k.cols = cols;
+      if (std::find(p.clipped.begin(), p.clipped.end(), module) != p.clipped.end()) k.clipped += rows;
       k.all_rows += rows;
       ++k.linears;
       if (at != items_.end() && !k.weight) {
@@ -149,6 +152,13 @@ class search_forecast {
         measure(group, 1, known->first, known->second);
       }
       sum += known->first + 2 * known->second;
+    }
+    if (kind.clipped > 0 && kind.weight && can_be_clipped(*kind.weight)) {
+      const std::size_t tried_rows = std::min(rows, 64 * threads);  // of ten products
+      const double of_one = timed([&] { search_clips(weights[0].strip(0, 1), *kind.weight, seen.view.inputs, *group.products); });
+      const double of_all = timed([&] { search_clips(weights[0].strip(0, tried_rows), *kind.weight, seen.view.inputs, *group.products); });
+      const double of_a_row = std::max(0.0, of_all - of_one) / static_cast<double>(std::max<std::size_t>(1, tried_rows - 1));
+      sum += of_one * static_cast<double>(kind.linears) + of_a_row * static_cast<double>(kind.clipped);
     }
     // All weights are widened, and looked at once.
     std::vector<float> absmax(kind.cols);

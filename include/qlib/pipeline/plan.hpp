@@ -45,8 +45,9 @@ struct planned_suppression {
   std::size_t layer = 0;
   subgraph graph;
   policy_choice suppressor;
-  bool shift = false;  ///< biases may take the middle of each channel
-  std::string where;   ///< in the recipe
+  bool shift = false;                     ///< biases may take the middle of each channel
+  std::string where;                      ///< in the recipe
+  std::vector<std::string> clipped = {};  ///< targets whose weights are clipped behind it: quantized, and neither queries nor keys
 };
 
 /// The basis of the residual stream, and of values within heads, that the recipe changes.

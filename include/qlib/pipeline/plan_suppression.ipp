@@ -25,6 +25,15 @@ inline bool can_shift(const subgraph& g, const parameter_source& source, const s
          std::all_of(g.targets.begin(), g.targets.end(), [&](const std::string& t) { return quantized(t) || source.contains(t + ".bias"); });
 }
 
+/// Outputs that are queries or keys, whole or in part: clipping would change both sides of the products that a softmax exaggerates.
+inline bool makes_queries_or_keys(const attention_description& a, std::string_view below) {
+  constexpr std::array<std::string_view, 4> latent{"self_attn.q_proj", "self_attn.q_b_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_b_proj"};
+  constexpr std::array<std::string_view, 2> indexer{"self_attn.indexer.wq_b", "self_attn.indexer.wk"};
+  const auto is_one_of = [&](const auto& names) { return std::find(names.begin(), names.end(), below) != names.end(); };
+  if (a.latent) return is_one_of(latent) || is_one_of(indexer);
+  return below == a.query || below == a.key || below == a.fused;
+}
+
 inline void note_folded(const planned_suppression& p, const parameter_source& source, folded_names& out) {
   const auto vector = [&](const std::string& name, std::size_t length) {
     if (out.vectors.insert(name).second && !source.contains(name)) out.made.emplace_back(name, length);
@@ -61,7 +70,7 @@ QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& m
                                      folded_names& folded) {
   struct compiled {
     detail::watched_stage patterns;
-    bool shifts = false;
+    bool shifts = false, clips = false;
   };
   errors found;
   std::vector<compiled> stages;
@@ -77,7 +86,13 @@ QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& m
           else return false;
         },
         *policy);
-    stages.push_back({*std::move(patterns), shifts});
+    const bool clips = std::visit(
+        [](const auto& p) {
+          if constexpr (requires { p.clips(); }) return p.clips();
+          else return false;
+        },
+        *policy);
+    stages.push_back({*std::move(patterns), shifts, clips});
   }
   if (!found.empty()) return found;
 
@@ -107,6 +122,10 @@ QLIB_INLINE errors plan_suppressions(const recipe& r, const model_description& m
           planned_suppression p{.layer = l, .graph = g, .suppressor = s.suppressor, .where = s.where};
           p.shift = stages[i].shifts && detail::can_shift(g, source, quantized);
           unshifted += stages[i].shifts && g.kind == subgraph_kind::norm_linear && !p.shift;
+          if (stages[i].clips && kind != subgraph_kind::query_key)
+            for (const std::string& t : g.targets)
+              if (quantized(t) && !detail::makes_queries_or_keys(model.attention, std::string_view{t}.substr(model.layers[l].prefix.size())))
+                p.clipped.push_back(t);
           detail::note_folded(p, source, folded);
           plan.suppressions.push_back(std::move(p));
         }

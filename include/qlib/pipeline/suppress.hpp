@@ -51,6 +51,7 @@ class suppression_pass {
   status round_to_source(const planned_suppression& p, transform& t);
   status apply(const planned_suppression& p, const transform& t);
   void change_latent(const std::string& module, const transform& t);
+  status clip(const planned_suppression& p, const channel_statistics& seen, suppression_report& report);
   status solve_keys(const planned_suppression& p, suppression_report& report);
 
   const quantization_plan& plan_;
@@ -70,5 +71,6 @@ class suppression_pass {
 }  // namespace qlib::inline v0
 
 #if !defined(QLIB_COMPILED)
+#include <qlib/pipeline/clip_weights.ipp>
 #include <qlib/pipeline/suppress.ipp>
 #endif

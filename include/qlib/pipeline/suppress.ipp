@@ -379,6 +379,10 @@ QLIB_INLINE status suppression_pass::solve(std::size_t layer) {
       report.largest = *high;
       if (status s = apply(p, t); !s) return s;
     }
+    if (!p.clipped.empty()) {
+      w = {};
+      if (status s = clip(p, seen->second, report); !s) return s;
+    }
     reports_.push_back(std::move(report));
   }
   statistics_.clear();

@@ -19,6 +19,9 @@ struct suppression_report {
   std::size_t limited = 0;          ///< channels whose scale is clamped: what is stored would have left its dtype
   std::vector<std::size_t> limited_channels = {};  ///< the first eight of them
   float smallest = 1, largest = 1;  ///< scale
+  /// Of weights that were looked at for clipping: tiles, those that are clipped, and the sum of the tiles' errors (weight_clips) without and with it.
+  std::size_t tiles = 0, clipped = 0;
+  double clip_error_before = 0, clip_error_after = 0;
 };
 
 }  // namespace qlib::inline v0

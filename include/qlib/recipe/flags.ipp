@@ -114,6 +114,7 @@ QLIB_INLINE std::optional<suppression_stage> find_anti_method(std::string_view n
   s.name = s.where = "--anti_method " + std::string{name};
   s.suppressor = {std::string{by_letter ? letter->suppressor : *named}, {}};
   if (!by_letter && lower == smooth_quant::name) s.suppressor.options = {{"alpha", "auto"}};
+  if (!by_letter && lower == awq::name) s.suppressor.options = {{"clip", "true"}};
   if (by_letter && lower == "m6") s.suppressor.options = {{"group_method", "max"}, {"own_specs", "true"}};
   if (by_letter) s.ov = s.up_down = !letter->norms_alone;
   detail::choose_keys(s);

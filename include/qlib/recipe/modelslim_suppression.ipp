@@ -27,7 +27,7 @@ inline suppressor_keys keys_of(std::string_view processor) {
   if (processor == iterative_smooth::name) return {{"alpha", "scale_min"}, {"symmetric"}, {}};
   if (processor == flex_smooth::name) return {{"alpha", "beta"}, {}, {}};
   if (processor == flex_awq_ssz::name) return {{"alpha", "beta"}, {}, {"qconfig"}};
-  if (processor == awq::name) return {{"n_grid"}, {}, {"weight_qconfig"}};
+  if (processor == awq::name) return {{"n_grid"}, {"clip"}, {"weight_qconfig"}};
   if (processor == kv_smooth::name) return {{"smooth_factor"}, {}, {}, false};
   suppressor_keys keys;
   std::visit(

@@ -157,13 +157,18 @@ inline std::string operand_table(const accuracy_report& r) {
 inline std::string subgraph_table(const accuracy_report& r) {
   if (r.subgraphs.empty()) return {};
   std::size_t kept = 0;
-  for (const suppression_report& g : r.subgraphs) kept += g.kept;
+  bool clips = false;
+  for (const suppression_report& g : r.subgraphs) {
+    kept += g.kept;
+    clips |= g.tiles > 0;
+  }
   std::string out = "<section id=\"subgraphs\"><h2>Outlier suppression</h2>\n<p class=\"note\">" + std::to_string(kept) + " of " +
                     std::to_string(r.subgraphs.size()) +
-                    " sub-graphs are rescaled. Errors are of the outputs of the linears behind each, quantized one sub-graph at a time.</p>\n"
-                    "<div class=\"scroll\"><table><thead><tr>" +
-                    column("source", true) + column("kind", true) + column("suppressor", true) + column("error before") + column("error after") +
-                    column("gain") + column("smallest scale") + column("largest scale") + column("channels left") + "</tr></thead><tbody>\n";
+                    " sub-graphs are rescaled. Errors are of the outputs of the linears behind each, quantized one sub-graph at a time." +
+                    (clips ? " Clipping limits the largest weights of a tile where its own part of the output is then closer: gain clipped." : "") +
+                    "</p>\n<div class=\"scroll\"><table><thead><tr>" + column("source", true) + column("kind", true) + column("suppressor", true) +
+                    column("error before") + column("error after") + column("gain") + column("smallest scale") + column("largest scale") +
+                    column("channels left") + (clips ? column("tiles clipped") + column("gain clipped") : "") + "</tr></thead><tbody>\n";
   for (std::size_t i = 0; i < r.subgraphs.size() && i < most_rows; ++i) {
     const suppression_report& g = r.subgraphs[i];
     const double before = std::sqrt(g.error_before), after = std::sqrt(g.error_after);
@@ -172,7 +177,14 @@ inline std::string subgraph_table(const accuracy_report& r) {
     out += g.error_before > 0 ? cell(percent(before), before) + cell(percent(after), after) : "<td></td><td></td>";
     if (!g.kept) out += cell(g.error_after > g.error_before ? "left as it is" : "not reached", 0);
     else out += after > 0 && before > 0 ? cell(fixed(before / after, 2) + "x", before / after) : cell("kept", 1);
-    out += cell(g.smallest) + cell(g.largest) + cell(std::to_string(g.dead + g.limited), static_cast<double>(g.dead + g.limited)) + "</tr>\n";
+    out += cell(g.smallest) + cell(g.largest) + cell(std::to_string(g.dead + g.limited), static_cast<double>(g.dead + g.limited));
+    if (clips && g.tiles > 0) {
+      const double share = static_cast<double>(g.clipped) / static_cast<double>(g.tiles), gain = std::sqrt(g.clip_error_before / g.clip_error_after);
+      out += cell(percent(share), share) + (g.clip_error_after > 0 ? cell(fixed(gain, 2) + "x", gain) : "<td></td>");
+    } else if (clips) {
+      out += "<td></td><td></td>";
+    }
+    out += "</tr>\n";
   }
   return out + "</tbody></table></div></section>\n";
 }

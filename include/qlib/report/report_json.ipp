@@ -253,7 +253,11 @@ QLIB_INLINE std::string json_of(const accuracy_report& r) {
                                 {"dead_channels", g.dead},
                                 {"unseen", g.unseen},
                                 {"limited_channels", g.limited},
-                                {"first_limited_channels", g.limited_channels}});
+                                {"first_limited_channels", g.limited_channels},
+                                {"tiles", g.tiles},
+                                {"clipped_tiles", g.clipped},
+                                {"clip_error_before", g.clip_error_before},
+                                {"clip_error_after", g.clip_error_after}});
   }
   j["layers"] = report_parts::report_document::array();
   for (const reported_layer& l : r.layers) j["layers"].push_back(report_parts::json_of(l));
@@ -313,6 +317,10 @@ QLIB_INLINE errors parse_report(std::string_view text, const std::string& where,
       from.read("unseen", g.unseen);
       from.read("limited_channels", g.limited);
       from.read("first_limited_channels", g.limited_channels);
+      from.read("tiles", g.tiles);
+      from.read("clipped_tiles", g.clipped);
+      from.read("clip_error_before", g.clip_error_before);
+      from.read("clip_error_after", g.clip_error_after);
       r.subgraphs.push_back(std::move(g));
     });
   in.each("layers", [&](const auto& item, const std::string& path) { r.layers.push_back(report_parts::read_layer(in.element(item, path))); });

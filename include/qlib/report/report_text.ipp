@@ -3,6 +3,7 @@
 #include <qlib/report/report_text.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace qlib::inline v0 {
@@ -26,9 +27,18 @@ QLIB_INLINE std::string text_of(const accuracy_report& r) {
     line("weight error", "median " + percent(worst[worst.size() / 2]->error->relative()) + ", worst " + percent(worst.front()->error->relative()));
   if (r.calibration) line("calibration", std::to_string(r.calibration->samples) + " samples, " + std::to_string(r.calibration->tokens) + " tokens");
   if (!r.subgraphs.empty()) {
-    std::size_t kept = 0;
-    for (const suppression_report& g : r.subgraphs) kept += g.kept;
+    std::size_t kept = 0, tiles = 0, clipped = 0;
+    double before = 0, after = 0;
+    for (const suppression_report& g : r.subgraphs) {
+      kept += g.kept;
+      tiles += g.tiles;
+      clipped += g.clipped;
+      if (g.clip_error_before > 0) before += 1, after += std::sqrt(g.clip_error_after / g.clip_error_before);
+    }
     line("suppression", std::to_string(kept) + " of " + std::to_string(r.subgraphs.size()) + " sub-graphs rescaled by " + r.subgraphs[0].suppressor);
+    if (tiles > 0)
+      line("clipping", percent(static_cast<double>(clipped) / static_cast<double>(tiles)) + " of " + std::to_string(tiles) + " tiles" +
+                           (before > 0 ? ", their errors " + percent(after / before) + " of what they were (mean of sub-graphs)" : ""));
   }
   if (r.evaluation) {
     const reported_evaluation& e = *r.evaluation;

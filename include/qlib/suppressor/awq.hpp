@@ -17,12 +17,14 @@ struct awq_options {
   std::int64_t n_grid = 20;
   std::string duo_scaling = "false";
   bool inclusive = false;
+  bool clip = false;
 
   static constexpr auto fields() {
     return std::tuple{
         field{"n_grid", &awq_options::n_grid, "how many scales are tried"},
         field{"duo_scaling", &awq_options::duo_scaling, "true: scales follow the weights too; false: inputs alone; both: half of the grid each"},
-        field{"inclusive", &awq_options::inclusive, "without duo_scaling: exponents up to 1 (LLM-Compressor's) instead of below it"}};
+        field{"inclusive", &awq_options::inclusive, "without duo_scaling: exponents up to 1 (LLM-Compressor's) instead of below it"},
+        field{"clip", &awq_options::clip, "then limit each tile of the weights, but not those of queries and keys, where that lowers their error"}};
   }
 };
 
@@ -33,6 +35,8 @@ struct awq_options {
 /// of its quantization tile. The loss is the output error of the group's linears; both peers take the output of the module around them, which
 /// for one linear is the same. Scales are divided by sqrt(largest * smallest). Grouped-query attention: the largest mean of the columns that
 /// share a channel, before the scale is made. Cost: n_grid products.
+///
+/// `clip` is the second half of the paper's program, which neither peer has: whoever folds clips the weights behind the scale (weight_clip.hpp).
 struct awq {
   static constexpr std::string_view name = "awq";
   static constexpr qlib::needs needs = qlib::needs::column_mean | qlib::needs::inputs;
@@ -48,6 +52,7 @@ struct awq {
   }
 
   std::size_t tried() const { return static_cast<std::size_t>(options_.n_grid); }
+  bool clips() const { return options_.clip; }
   static smoothing_group searched(smoothing_group group) {
     group.input_spec.reset();
     return group;
