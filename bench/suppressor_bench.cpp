@@ -2,6 +2,7 @@
 #include <qlib/core/stopwatch.hpp>
 #include <qlib/linalg/int8_gemm.hpp>
 #include <qlib/registry.hpp>
+#include <qlib/suppressor/weight_clip.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -51,23 +52,14 @@ struct linear {
   }
 };
 
-/// `products`: how many a search computes at least.
-template <class Policy>
-void search(benchmark::State& state, const Policy& policy, const quant_spec& w, std::optional<quant_spec> x, double products) {
-  static linear l;
-  const bool of_codes = w == quant_spec{} && x == quant_spec{};  // what output_error multiplies then
-  const smoothing_group group{.weights = l.weights, .weight_spec = w, .input_spec = x, .products = &l.products};
-  const statistics_view stats{.column_absmax = l.absmax,
-                              .column_min = l.low,
-                              .column_max = l.high,
-                              .column_mean = l.mean,
-                              .inputs = {l.inputs.data(), tokens, cols},
-                              .tokens = tokens};
+/// Runs `work`, and says how many times as long it takes as `products` of the linear's.
+template <class Work>
+void measure(benchmark::State& state, linear& l, bool of_codes, double products, const Work& work) {
   std::vector<double> alone, all;
   for (auto _ : state) {  // products before and after, so that a clock that changes meets both
     for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds(of_codes));
     const qlib::stopwatch start;
-    benchmark::DoNotOptimize(policy.solve(group, stats));
+    work();
     all.push_back(start.seconds());
     for (int i = 0; i < 3; ++i) alone.push_back(l.product_seconds(of_codes));
     state.SetIterationTime(all.back());
@@ -77,6 +69,35 @@ void search(benchmark::State& state, const Policy& policy, const quant_spec& w, 
   const double product = alone[alone.size() / 2];
   state.counters["of_products"] = all[all.size() / 2] / (products * product);
   state.counters["product_Gops"] = 2e-9 * static_cast<double>(rows * cols * tokens) / product;
+}
+
+linear& the_linear() {
+  static linear l;
+  return l;
+}
+
+/// `products`: how many a search computes at least.
+template <class Policy>
+void search(benchmark::State& state, const Policy& policy, const quant_spec& w, std::optional<quant_spec> x, double products) {
+  linear& l = the_linear();
+  const bool of_codes = w == quant_spec{} && x == quant_spec{};  // what output_error multiplies then
+  const smoothing_group group{.weights = l.weights, .weight_spec = w, .input_spec = x, .products = &l.products};
+  const statistics_view stats{.column_absmax = l.absmax,
+                              .column_min = l.low,
+                              .column_max = l.high,
+                              .column_mean = l.mean,
+                              .inputs = {l.inputs.data(), tokens, cols},
+                              .tokens = tokens};
+  measure(state, l, of_codes, products, [&] { benchmark::DoNotOptimize(policy.solve(group, stats)); });
+}
+
+/// Ten products of every tile's errors with its Gram matrix, or with its inputs where they are fewer.
+void clip(benchmark::State& state, const quant_spec& w) {
+  linear& l = the_linear();
+  const double columns = static_cast<double>(std::min(resolve(w.granularity, rows, cols).cols, tokens));
+  measure(state, l, false, static_cast<double>(clip_steps) * columns / static_cast<double>(tokens), [&] {
+    benchmark::DoNotOptimize(search_clips(l.weights[0], w, {l.inputs.data(), tokens, cols}, l.products));
+  });
 }
 
 }  // namespace
@@ -93,6 +114,16 @@ int main(int argc, char** argv) {
   add("awq/20 scales/int8", awq{}, int8, std::nullopt, 20);
   add("smooth_quant/13 alphas/w8a8 static", smooth_quant{{.alpha = std::nullopt}}, int8, static_int8, 13);
   add("flex_smooth_quant/42 points/int8", flex_smooth{}, int8, int8, 42);  // 41 pairs of exponents and the identity
+  const auto add_clip = [](const std::string& name, quant_spec w) {
+    benchmark::RegisterBenchmark((name + "/4096x4096/512 tokens").c_str(), [=](benchmark::State& s) { clip(s, w); })
+        ->UseManualTime()
+        ->Iterations(3)
+        ->Unit(benchmark::kMillisecond);
+  };
+  add_clip("clip/10 ratios/int4 g32", int4_per_group{32});
+  add_clip("clip/10 ratios/int4 g128", int4_per_group{128});
+  add_clip("clip/10 ratios/int4 g128 asymmetric", int4_per_group{128, false});
+  add_clip("clip/10 ratios/int4 channel", int4_per_channel{});
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

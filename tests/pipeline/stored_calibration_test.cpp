@@ -37,10 +37,11 @@ qlib::calibration everything() {
   const auto stream = rotation_of(24, 12, 7), heads = rotation_of(16, 0, std::nullopt);
   c.folds.matrices["model.layers.0.q_proj"] = {qlib::scaling{{1.5f, 0.25f}, {}}, qlib::rotation{stream}, qlib::scaling{{}, {3.0f}}};
   c.folds.matrices["model.layers.0.v_proj"] = {qlib::rotation{stream}, qlib::rotation{heads, true, {{0, 16}, {32, 16}}}};
+  c.folds.matrices["model.layers.0.o_proj"] = {qlib::scaling{{2.0f}, {}}, qlib::clipping{qlib::tile::per_group(32), {0, 9, 3, 1}}};
   c.folds.matrices["nothing"] = {};
   c.folds.vectors["model.norm.weight"] = {1.0f, std::numeric_limits<float>::denorm_min()};
   c.folds.vectors["empty"] = {};
-  c.suppressions.push_back({"model.layers.0.norm", "norm-linear", "iter_smooth", 1e-9, 2e-300, true, 3, 4, 0.5f, 8.0f});
+  c.suppressions.push_back({"model.layers.0.norm", "norm-linear", "iter_smooth", 1e-9, 2e-300, true, 3, 4, 0.5f, 8.0f, 100, 7, 1e-3, 5e-4});
   c.suppressions.emplace_back();
   c.samples = 8;
   c.tokens = std::size_t{1} << 33;
@@ -73,6 +74,11 @@ void check_same(const qlib::fold_step& a, const qlib::fold_step& b) {
   if (const auto* s = std::get_if<qlib::scaling>(&a)) {
     CHECK(same_bits(s->columns, std::get<qlib::scaling>(b).columns));
     CHECK(same_bits(s->rows, std::get<qlib::scaling>(b).rows));
+    return;
+  }
+  if (const auto* c = std::get_if<qlib::clipping>(&a)) {
+    CHECK(c->shape == std::get<qlib::clipping>(b).shape);
+    CHECK(c->steps == std::get<qlib::clipping>(b).steps);
     return;
   }
   const auto &x = std::get<qlib::rotation>(a), &y = std::get<qlib::rotation>(b);
@@ -110,6 +116,8 @@ void check_same(const qlib::calibration& a, const qlib::calibration& b) {
   for (std::size_t i = 0; i < a.suppressions.size(); ++i) {
     const auto &x = a.suppressions[i], &y = b.suppressions[i];
     CHECK(std::tie(x.source, x.kind, x.suppressor, x.kept, x.dead, x.limited) == std::tie(y.source, y.kind, y.suppressor, y.kept, y.dead, y.limited));
+    CHECK(std::tie(x.tiles, x.clipped, x.clip_error_before, x.clip_error_after) ==
+          std::tie(y.tiles, y.clipped, y.clip_error_before, y.clip_error_after));
     CHECK(same_bits(x.error_before, y.error_before));
     CHECK(same_bits(x.error_after, y.error_after));
     CHECK(same_bits(x.smallest, y.smallest));

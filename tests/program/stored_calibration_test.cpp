@@ -43,6 +43,7 @@ void interrupt(const std::vector<std::string>& arguments, const std::string& out
 TEST_CASE("a run that is killed while it writes resumes without calibrating, to the same files") {
   for (const std::vector<std::string>& type : {std::vector<std::string>{"--quant_type", "w8a8"},
                                                {"--quant_type", "w8a8", "--anti_method", "m4"},
+                                               {"--quant_type", "w4a16", "--group_size", "32", "--anti_method", "awq"},
                                                {"--quant_type", "w8a8", "--anti_method", "quarot"}}) {
     CAPTURE(type.back());
     temporary_folder folder;

@@ -133,6 +133,44 @@ TEST_CASE("behind a rotation, one huge channel of the residual stream costs a fi
   CHECK(kl(from, {"--quant_type", "w8a8", "--anti_method", "quarot"}) <= 0.2 * kl(from, {"--quant_type", "w8a8"}));
 }
 
+TEST_CASE("awq clips: every sub-graph's own error falls, and the KL of int4 in groups with it" * doctest::test_suite("very long")) {
+  temporary_folder folder;
+  for (const std::string symmetric : {"true", "false"})
+    for (const std::string group : {"32", "128"}) {
+      CAPTURE(symmetric);
+      CAPTURE(group);
+      const auto run = [&](const std::string& method) {
+        const std::string out = folder.path(method + symmetric + group);
+        const program_result r = run_program(quant(
+            model, out, {"--quant_type", "w4a16", "--group_size", group, "--w_sym", symmetric, "--anti_method", method, "--reproducible", "--json"}));
+        REQUIRE_MESSAGE(r.exit_code == 0, r.err);
+        CHECK(run_program({"verify", out}).exit_code == 0);
+        std::size_t tiles = 0, clipped = 0;
+        for (const json& g : json::parse(r.out)["subgraphs"]) {
+          tiles += g["tiles"].get<std::size_t>();
+          clipped += g["clipped_tiles"].get<std::size_t>();
+          if (method == "awq") CHECK(g["clip_error_after"].get<double>() < g["clip_error_before"].get<double>());
+        }
+        CHECK((clipped > tiles / 10) == (method == "awq"));
+        return kl_of(out, model);
+      };
+      CHECK(run("awq") < run("m3"));
+    }
+}
+
+TEST_CASE("clipped checkpoints are the same for any number of threads" * doctest::test_suite("long")) {
+  temporary_folder folder;
+  std::string first;
+  for (const char* threads : {"1", "3"}) {
+    std::vector<std::string> words = quant(
+        model, folder.path(threads),
+        {"--quant_type", "w4a16", "--group_size", "32", "--w_sym", "false", "--anti_method", "awq", "--calib_length", "64", "--threads", threads});
+    REQUIRE(run_program(words).exit_code == 0);
+    if (first.empty()) first = weights_of(folder.path(threads));
+    else CHECK(weights_of(folder.path(threads)) == first);
+  }
+}
+
 TEST_CASE("suppressed checkpoints are the same for any number of threads" * doctest::test_suite("very long")) {
   temporary_folder folder;
   const std::vector<std::string> more{"--quant_type", "w8a8", "--anti_method", "m6", "--reproducible", "--calib_length", "64"};

@@ -239,3 +239,16 @@ TEST_CASE("an option that a suppressor does not take is named as the recipe name
   CHECK(problems(modelslim("    - type: kv_smooth\n      smooth_factor: -2\n")).find("r.yaml:5: spec.process[0].smooth_factor: ") == 0);
   CHECK(problems(modelslim("    - type: flex_awq_ssz\n      beta: 0.5\n      qconfig: {}\n")).find("beta without alpha") != std::string::npos);
 }
+
+TEST_CASE("awq by name clips; m3 and the recipe languages' own keys do not, and msModelSlim's processor does if it is told to") {
+  CHECK(find_anti_method("awq")->suppressor == policy_choice{"awq", {{"clip", "true"}}});
+  CHECK(find_anti_method("m3")->suppressor == policy_choice{"awq", {}});
+  const auto awq = [](const std::string& more) {
+    return parsed(modelslim("    - type: awq\n      weight_qconfig: {scope: per_channel, dtype: int4, symmetric: True, method: minmax}\n" + more))
+        .suppression[0]
+        .suppressor;
+  };
+  CHECK(awq("") == policy_choice{"awq", {}});
+  CHECK(awq("      clip: true\n") == policy_choice{"awq", {{"clip", "true"}}});
+  CHECK(problems("stage:\n  modifiers:\n    AWQModifier: {clip: true, scheme: W4A16}\n").find("clip") != std::string::npos);
+}

@@ -238,8 +238,15 @@ TEST_CASE("a weight that is not finite, and inputs that are not, clip nothing; a
   CHECK(search_clips(p.weight(), int4_per_group{16}, {nullptr, 0, 32}, reproducible()).steps.size() == 28);  // no token
 }
 
+TEST_CASE("groups and channels of rows can be clipped; whole tensors and blocks are left") {
+  CHECK(can_be_clipped(int4_per_group{32}));
+  CHECK(can_be_clipped(fp8_per_channel{}));
+  CHECK_FALSE(can_be_clipped({.granularity = tile::per_tensor()}));
+  CHECK_FALSE(can_be_clipped({.granularity = tile::per_block(128, 128)}));
+}
+
 TEST_CASE("what a search allocates is forecast") {
-  // A Gram matrix for each group and two of its size for the thread's rows: far less than ten versions of the weight.
+  // Gram matrices of 2 MiB, and a MiB or so a thread: far less than ten versions of the weight.
   const std::uint64_t bytes = clip_search_bytes(4096, 4096, int4_per_group{128}, 512, 2);
   CHECK(bytes > 4096 * 128 * sizeof(float));
   CHECK(bytes < (std::uint64_t{8} << 20));

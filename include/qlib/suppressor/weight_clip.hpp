@@ -35,8 +35,8 @@ constexpr bool can_be_clipped(const quant_spec& spec) { return spec.granularity.
 /// Cost: 10 products [rows, cols] x [cols, min(tile, tokens)].
 weight_clips search_clips(matrix_view<const float> w, const quant_spec& spec, matrix_view<const float> inputs, const gemm& products);
 
-/// Most bytes that it allocates beside the result: Gram matrices of all tiles of a row, and for each thread a block of rows of one tile in its ten
-/// versions (256 KiB or 16 rows each, whatever is more), with their products.
+/// Most bytes that it allocates beside the result: Gram matrices of all tiles of a row, and for each thread the ten versions of some rows of
+/// neighbouring tiles (1 MiB, or 16 rows of one tile if that is more) with the products of one.
 std::uint64_t clip_search_bytes(std::size_t rows, std::size_t cols, const quant_spec& spec, std::size_t tokens, std::size_t threads);
 
 }  // namespace qlib::inline v0
