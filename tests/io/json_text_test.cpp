@@ -37,6 +37,14 @@ TEST_CASE("repeated keys are found at any depth, equal keys of different objects
   CHECK(found.duplicate_keys[1].subject == "a");
 }
 
+TEST_CASE("Python's constants become strings for a parser of JSON, where they are values") {
+  CHECK(qlib::detail::quote_constants(R"({"a": NaN,"b":[Infinity,-Infinity ]})") ==
+        R"({"a": "\u0000NaN","b":["\u0000Infinity","\u0000-Infinity" ]})");
+  for (const char* text :
+       {R"({"NaN": "Infinity, NaN"})", R"({NaN: 1})", R"({"a": NaNs})", R"({"a": "\\\" NaN, "})", R"({"a": NaN, "b": "\u0000NaN"})", "{}"})
+    CHECK(qlib::detail::quote_constants(text) == text);
+}
+
 TEST_CASE("strings are written with escapes only where JSON asks for them") {
   std::string out = "x";
   qlib::append_json_string(out, std::string_view("a\"b\\c/\b\f\n\r\t\x01\x1f\x7f\xc3\xa9\0z", 18));

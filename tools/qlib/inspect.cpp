@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <qlib/format/stored_layers.hpp>
 #include <qlib/format/weight_folder.hpp>
+#include <qlib/io/python_json.ipp>
 #include <qlib/model/description.hpp>
 #include <qlib/model/modules.hpp>
 
@@ -41,7 +42,7 @@ struct summary {
 };
 
 std::string family_of(const weight_folder& folder) {
-  const auto config = nlohmann::json::parse(folder.config_text(), nullptr, false);
+  const auto config = qlib::detail::parse_python_json(folder.config_text());
   for (const char* part : {"", "text_config", "llm_config", "language_config"}) {
     const auto& level = *part && config.is_object() && config.contains(part) ? config[part] : config;
     if (level.is_object() && level.contains("model_type") && level["model_type"].is_string()) return level["model_type"].get<std::string>();

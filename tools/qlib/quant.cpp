@@ -11,6 +11,7 @@
 #include <qlib/report/report_folder.hpp>
 #include <qlib/report/report_json.hpp>
 
+#include <cctype>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -74,7 +75,13 @@ int run(const quant_options& o) {
     if (const status s = json_alone(o.report) ? check_report_file(o.report) : check_report_folder(o.report); !s) found.push_back(s.error());
   if (!found.empty()) return fail(o, found);
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
-  if (!o.model_type.empty() && o.model_type != p.plan.model_type)
+  const auto letters = [](const std::string& name) {  // "Qwen3", "DeepSeek-V3": users write the name of the release
+    std::string out;
+    for (const char c : name)
+      if (std::isalnum(static_cast<unsigned char>(c))) out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return out;
+  };
+  if (letters(o.model_type) != letters(p.plan.model_type) && !o.model_type.empty())
     log_warning(o.common, fmt::format("--model_type {} is not config.json's model_type {}", o.model_type, p.plan.model_type));
   if (o.dry_run) {
     if (o.common.json)

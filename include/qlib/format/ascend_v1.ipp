@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/format/ascend_v1.hpp>
 #include <qlib/format/config_json.hpp>
+#include <qlib/io/python_json.ipp>
 
 #include <nlohmann/json.hpp>
 
@@ -140,10 +141,10 @@ QLIB_INLINE std::string ascend_v1_format::file_name(std::size_t part, std::size_
 QLIB_INLINE std::vector<document> ascend_v1_format::documents(const manifest& m) {
   using json = nlohmann::ordered_json;
   std::vector<document> out;
-  json config = json::parse(m.config_text, nullptr, false);
+  json config = detail::parse_python_json<json>(m.config_text);
   detail::remove_quantization_config(config);
   if (m.untied) detail::untie_embeddings(config);
-  out.push_back({"config.json", config.dump(2) + "\n"});
+  out.push_back({"config.json", detail::dump_python_json(std::move(config), 2) + "\n"});
 
   json index;
   index["metadata"]["total_size"] = m.total_bytes;

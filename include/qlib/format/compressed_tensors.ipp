@@ -1,6 +1,8 @@
 #pragma once
 #include <qlib/format/compressed_tensors.hpp>
 #include <qlib/format/config_json.hpp>
+#include <qlib/io/python_json.ipp>
+#include <qlib/recipe/match.hpp>
 #include <qlib/recipe/policy_options.hpp>
 
 #include <nlohmann/json.hpp>
@@ -144,14 +146,10 @@ QLIB_INLINE std::string compressed_tensors_format::file_name(std::size_t part, s
 
 namespace detail {
 
-/// What transformers 5 calls a module of a checkpoint that it renames on loading: it looks `ignore` up by that name, vLLM by the stored one.
-inline std::string name_in_transformers(const std::string& module) {
-  constexpr std::string_view text = "language_model.";
-  if (module == "embed_out" || module == "language_model.lm_head") return "lm_head";
-  if (module.starts_with("language_model.model.")) return "model.language_model." + module.substr(text.size() + 6);
-  for (const std::string_view part : {"vision_tower.", "vision_model.", "visual.", "audio_tower.", "multi_modal_projector."})
-    if (module.starts_with(part)) return "model." + module;
-  return module;
+/// The targets of a stage find these modules by their stored names, as vLLM has them, too.
+inline bool targets_stored_names(const stage& s, const std::vector<std::string>& modules) {
+  const auto targets = pattern_set::compile(s.targets, s.syntax, s.where);
+  return targets && std::all_of(modules.begin(), modules.end(), [&](const std::string& m) { return targets->matches(m, "Linear"); });
 }
 
 /// `weights`: how their ranges were found; null for activations. Readers know LLM-Compressor's observers only: others are left out.
@@ -189,6 +187,16 @@ inline nlohmann::ordered_json arguments_json(const std::optional<quantization_ar
 QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const manifest& m) {
   using json = nlohmann::ordered_json;
   std::vector<document> out;
+  // transformers looks modules up by the names it gives them, vLLM by the stored ones.
+  const auto both_names = [&](std::size_t stage) {
+    json names = json::array();
+    for (const manifest::linear& l : m.linears)
+      if (!l.quant_type.empty() && l.stage == stage) {
+        names.push_back(l.name);
+        if (!l.loaded.empty()) names.push_back(l.loaded);
+      }
+    return names;
+  };
   json groups = json::object();
   std::set<std::string> containers;
   std::map<std::size_t, std::vector<std::string>> members;
@@ -202,10 +210,10 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
     group["input_activations"] = detail::arguments_json(s.scheme.input_activations, nullptr);
     group["output_activations"] = nullptr;
     // Globs are msModelSlim's; readers of this format know names, classes and regexes. A single group speaks of all Linears that
-    // `ignore` does not list; one of several lists its modules.
-    if (s.syntax == pattern_syntax::compressed_tensors) group["targets"] = s.targets;
+    // `ignore` does not list; one of several lists its modules. So do regexes that only transformers' names match.
+    if (s.syntax == pattern_syntax::compressed_tensors && detail::targets_stored_names(s, names)) group["targets"] = s.targets;
     else if (members.size() == 1) group["targets"] = json::array({"Linear"});
-    else group["targets"] = names;
+    else group["targets"] = both_names(index);
     group["weights"] = detail::arguments_json(s.scheme.weights, &s.observer);
     groups["group_" + std::to_string(groups.size())] = std::move(group);
   }
@@ -213,7 +221,7 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   for (const manifest::linear& l : m.linears)
     if (l.listed_in_ignore) {
       ignore.push_back(l.name);
-      if (std::string loaded = detail::name_in_transformers(l.name); loaded != l.name) ignore.push_back(std::move(loaded));
+      if (!l.loaded.empty()) ignore.push_back(l.loaded);
     }
   json q;
   q["config_groups"] = std::move(groups);
@@ -226,11 +234,11 @@ QLIB_INLINE std::vector<document> compressed_tensors_format::documents(const man
   q["sparsity_config"] = json::object();
   q["transform_config"] = json::object();
   q["version"] = "0.19.0";  // of the layout: compressed-tensors' own reader and ours agree on this one
-  json config = json::parse(m.config_text, nullptr, false);
+  json config = detail::parse_python_json<json>(m.config_text);
   detail::remove_quantization_config(config);
   if (m.untied) detail::untie_embeddings(config);
   config["quantization_config"] = std::move(q);
-  out.push_back({"config.json", config.dump(2) + "\n"});
+  out.push_back({"config.json", detail::dump_python_json(std::move(config), 2) + "\n"});
 
   std::set<std::string> files;
   for (const auto& [tensor, file] : m.tensor_files) files.insert(file);

@@ -1,6 +1,7 @@
 /// The `quantization_config` of compressed-tensors, read for checking and describing: what it asks for, module by module.
 #pragma once
 #include <qlib/core/status.hpp>
+#include <qlib/model/loaded_names.hpp>
 #include <qlib/recipe/match.hpp>
 
 #include <array>
@@ -41,6 +42,7 @@ struct stored_config {
   const stored_scheme* scheme_of(std::string_view module, std::string_view class_name = "Linear") const;
   bool ignored(std::string_view module) const;
 
+  loaded_names names;  ///< of the checkpoint that it is of: patterns may speak of modules as transformers calls them
   pattern_set ignore_patterns;
   std::vector<pattern_set> group_patterns;
   std::vector<std::string> ignore_tails;  ///< plain names without leading "model." and "language_model.", sorted
@@ -52,7 +54,7 @@ struct config_fault {
 };
 
 /// Reads `text`, a JSON object. Faults: unknown keys (compressed-tensors forbids them in schemes and arguments), wrong types and
-/// values, combinations that its validators refuse, patterns that do not compile. What could be read is in `out` either way.
+/// values, combinations that its validators refuse, patterns that do not compile. What could be read is in `out` either way; `out.names` stays.
 std::vector<config_fault> read_compressed_tensors_config(const std::string& text, stored_config& out);
 
 /// "W8A8_DYNAMIC", "W4A16 g128", "FP8_DYNAMIC", "NVFP4A16": the words of this program for a scheme.

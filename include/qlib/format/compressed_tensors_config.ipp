@@ -164,7 +164,9 @@ QLIB_INLINE std::string_view without_model_prefix(std::string_view name) {
 QLIB_INLINE std::vector<config_fault> read_compressed_tensors_config(const std::string& text, stored_config& out) {
   std::vector<config_fault> faults;
   detail::scheme_reader read{faults};
+  loaded_names names = out.names;
   out = {};
+  out.names = names;
   const nlohmann::json q = nlohmann::json::parse(text, nullptr, false);
   if (!q.is_object()) {
     read.fault("CT-config", "quantization_config", "is not an object");
@@ -244,6 +246,7 @@ QLIB_INLINE std::vector<config_fault> read_compressed_tensors_config(const std::
 
 QLIB_INLINE bool stored_config::ignored(std::string_view module) const {
   // Names in memory and on disk differ in their first components ("model.language_model.layers", "language_model.model.layers").
+  if (const std::string loaded = names.of(module); loaded != module && ignore_patterns.matches(loaded, "Linear")) return true;
   return ignore_patterns.matches(module, "Linear") || std::ranges::binary_search(ignore_tails, std::string{detail::without_model_prefix(module)});
 }
 
@@ -251,14 +254,14 @@ QLIB_INLINE const stored_scheme* stored_config::scheme_of(std::string_view modul
   if (ignored(module)) return nullptr;
   const stored_scheme* best = nullptr;
   pattern_match best_match;
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    auto found = group_patterns[i].find(module, class_name);
-    if (!found || !*found) continue;
-    if (!best || **found < best_match) {
+  const std::string loaded = names.of(module);
+  for (std::size_t i = 0; i < groups.size(); ++i)
+    for (const std::string_view name : {module, std::string_view{loaded}}) {
+      auto found = group_patterns[i].find(name, class_name);
+      if (!found || !*found || (best && !(**found < best_match))) continue;
       best = &groups[i];
       best_match = **found;
     }
-  }
   return best;
 }
 

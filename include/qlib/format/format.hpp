@@ -70,6 +70,7 @@ struct attention_module {
 struct manifest {
   struct linear {
     std::string name;
+    std::string loaded;             ///< in transformers, where it is another one
     std::string quant_type;         ///< empty: float
     std::size_t stage = 0;          ///< index into recipe::stages, if quantized
     bool listed_in_ignore = false;  ///< of class Linear or Router, and float

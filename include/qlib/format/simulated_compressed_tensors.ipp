@@ -197,6 +197,7 @@ QLIB_INLINE errors read_simulated_compressed_tensors(const weight_folder& folder
   out = {};
   detail::simulated_reader read{folder};
   stored_config config;
+  config.names = loaded_names_of(folder);
   read_compressed_tensors_config(quantization_config_of(folder).text, config);
   if (config.groups.empty()) read.fault("config.json", "quantization_config", "has no config_groups", "give the complete checkpoint");
   const std::set<std::string> files = detail::model_files(folder);

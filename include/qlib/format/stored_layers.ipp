@@ -32,6 +32,7 @@ QLIB_INLINE type_lookup ascend_types(const weight_folder& folder) {
 
 QLIB_INLINE type_lookup compressed_tensors_types(const weight_folder& folder) {
   auto config = std::make_shared<stored_config>();
+  config->names = loaded_names_of(folder);
   read_compressed_tensors_config(quantization_config_of(folder).text, *config);
   return [config, &folder](const std::string& module) -> std::string {
     const stored_tensor* w = folder.find(module + ".weight");

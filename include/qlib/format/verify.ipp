@@ -1,11 +1,14 @@
 #pragma once
 #include <qlib/format/verify.hpp>
 #include <qlib/format/verify_ascend_v1.hpp>
+#include <qlib/format/verify_complete.hpp>
 #include <qlib/format/verify_compressed_tensors.hpp>
 #include <qlib/format/verify_findings.hpp>
 #include <qlib/format/verify_gptq.hpp>
 #include <qlib/io/file.hpp>
 #include <qlib/io/json_text.hpp>
+#include <qlib/io/python_json.ipp>
+#include <qlib/model/description.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -25,7 +28,7 @@ QLIB_INLINE errors read_model_index(const std::string& path, weight_map& out);  
 QLIB_INLINE void verify_json(findings& f, const std::string& file) {
   auto text = read_text_file(f.folder().directory() + "/" + file);
   if (!text) return f.add(file, {}, "FILE-json", text.error().problem);
-  const json_findings found = check_json(*text, file);
+  const json_findings found = check_json(file == "config.json" ? quote_constants(*text) : *text, file);
   if (found.syntax) return f.add(file, found.syntax->subject, "FILE-json", found.syntax->problem);
   for (const error& e : found.duplicate_keys) f.add(file, e.subject, "FILE-json", e.problem);
 }
@@ -106,13 +109,20 @@ QLIB_INLINE void verify_parts(findings& f) {
 
 /// Decoder layers 0 ... num_hidden_layers - 1 all store something.
 QLIB_INLINE void verify_layers(findings& f) {
-  const nlohmann::json config = nlohmann::json::parse(f.folder().config_text(), nullptr, false);
+  const nlohmann::json config = parse_python_json(f.folder().config_text());
   if (!config.is_object()) return;
   std::uint64_t layers = 0;
   for (const nlohmann::json* level : {&config, config.contains("text_config") ? &config["text_config"] : &config})
     for (const char* key : {"num_hidden_layers", "n_layer", "num_layers"})
       if (level->is_object() && layers == 0)
-        if (auto it = level->find(key); it != level->end() && it->is_number_unsigned()) layers = it->get<std::uint64_t>();
+        if (auto it = level->find(key); it != level->end() && !it->is_null()) {
+          if (!it->is_number_unsigned() || it->get<std::uint64_t>() > most_layers)
+            return f.add("config.json", key, "FILE-layers", "is " + it->dump() + ", not a number of layers");
+          layers = it->get<std::uint64_t>();
+        }
+  for (const nlohmann::json* level : {&config, config.contains("text_config") ? &config["text_config"] : &config})
+    if (auto it = level->find("hidden_size"); level->is_object() && it != level->end() && (it->is_string() || (it->is_number() && !(*it > 0))))
+      return f.add("config.json", "hidden_size", "FILE-config", "is " + it->dump() + ", not a number of channels");
   std::set<std::uint64_t> seen;
   for (const stored_tensor& t : f.folder().tensors()) {
     const std::string_view name = t.info.name;
@@ -125,7 +135,7 @@ QLIB_INLINE void verify_layers(findings& f) {
         if (std::from_chars(first, name.data() + name.size(), number).ptr != first) seen.insert(number);
       }
   }
-  if (seen.empty() || layers > 100'000) return;
+  if (seen.empty()) return;
   for (std::uint64_t i = 0; i < layers; ++i)
     if (!seen.contains(i))
       return f.add("config.json", "num_hidden_layers", "FILE-layers",
@@ -155,6 +165,7 @@ QLIB_INLINE void verify_files(findings& f, const std::string& format) {
     }
   verify_parts(f);
   verify_layers(f);
+  verify_complete(f);
   if (ascend) return;  // R14
   for (const std::string& file : folder.weight_names()) {
     if (any_index ? covered.contains(file) : !folder.has_file("model.safetensors") || file == "model.safetensors") continue;

@@ -2,6 +2,7 @@
 #include <qlib/format/ascend_schemes.hpp>
 #include <qlib/format/verify_ascend_v1.hpp>
 #include <qlib/io/file.hpp>
+#include <qlib/io/python_json.ipp>
 #include <qlib/model/description.hpp>
 #include <qlib/model/module_name.hpp>
 
@@ -324,7 +325,7 @@ QLIB_INLINE void verify_ascend_v1(findings& f) {
     if (!json.is_discarded()) f.add(file, {}, "FILE-json", "is not a JSON object");
     return;
   }
-  const nlohmann::json config = nlohmann::json::parse(folder.config_text(), nullptr, false);
+  const nlohmann::json config = parse_python_json(folder.config_text());
   if (config.is_object()) {
     const auto left = [&](const nlohmann::json& part) { return part.is_object() && part.contains("quantization_config"); };
     if (!for_mindie && (left(config) || (config.contains("text_config") && left(config["text_config"]))))

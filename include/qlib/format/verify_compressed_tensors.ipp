@@ -31,7 +31,7 @@ QLIB_INLINE std::vector<covered_module> covered_modules(const weight_folder& fol
   for (auto& [name, m] : found) {
     m.name = name;
     m.quantized = m.quantized || folder.find(name + ".weight_scale") != nullptr;
-    m.linear = class_by_name(name).linear;
+    m.linear = is_linear_name(name);
     m.scheme = config.scheme_of(name, m.linear ? "Linear" : "Embedding");
     out.push_back(std::move(m));
   }
@@ -103,6 +103,7 @@ QLIB_INLINE void verify_compressed_tensors(findings& f) {
   const weight_folder& folder = f.folder();
   const found_config found = quantization_config_of(folder);
   stored_config config;
+  config.names = loaded_names_of(folder);
   for (config_fault& fault : read_compressed_tensors_config(found.text, config))
     f.add(found.file, std::move(fault.key), std::move(fault.rule), std::move(fault.message));
   if (!config.status.empty() && config.status != "compressed")
@@ -115,7 +116,8 @@ QLIB_INLINE void verify_compressed_tensors(findings& f) {
   std::set<std::string> containers;
   std::map<std::string, std::vector<std::string>> refused;
   for (const covered_module& m : modules) {
-    for (std::size_t i : config.ignore_patterns.matching(m.name, m.linear ? "Linear" : "Embedding")) ignored.insert(i);
+    for (const std::string& name : {m.name, config.names.of(m.name)})
+      for (std::size_t i : config.ignore_patterns.matching(name, m.linear ? "Linear" : "Embedding")) ignored.insert(i);
     if (m.scheme) used.insert(m.scheme);
     if (m.scheme && m.scheme->unknown) continue;
     const bool wanted = m.scheme && m.scheme->weights && m.scheme->format != "dense";

@@ -3,6 +3,7 @@
 #include <qlib/core/convert.hpp>
 #include <qlib/format/verify.hpp>
 #include <qlib/format/weight_folder.hpp>
+#include <qlib/model/module_class.hpp>
 
 #include <cstdint>
 #include <cstring>
@@ -126,12 +127,11 @@ struct fused_group {
 /// The groups among `modules`, which are sorted.
 std::vector<fused_group> fused_groups(std::span<const std::string> modules);
 
-/// Linear layers by their name, for files that hold no classes: not embeddings, norms and convolutions. `router` and `head` tell
-/// the two kinds apart that stay float as a rule.
-struct name_class {
-  bool linear = false, router = false, head = false;
-};
-name_class class_by_name(std::string_view module);
+/// nn.Linear to those who load a module of this name: heads and routers too.
+inline bool is_linear_name(std::string_view module) {
+  const module_class c = class_by_name(module);
+  return c == module_class::linear || c == module_class::head || c == module_class::router;
+}
 
 }  // namespace qlib::inline v0::detail
 

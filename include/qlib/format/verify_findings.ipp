@@ -137,20 +137,4 @@ QLIB_INLINE std::vector<fused_group> fused_groups(std::span<const std::string> m
   return out;
 }
 
-QLIB_INLINE name_class class_by_name(std::string_view module) {
-  const std::size_t dot = module.rfind('.');
-  const std::string_view last = dot == std::string_view::npos ? module : module.substr(dot + 1);
-  if (last.find("embed") != std::string_view::npos || last == "wte" || last == "wpe" || last.ends_with("norm") ||
-      contains_component(module, "conv1d"))
-    return {};
-  for (std::string_view norm : {"norm1", "norm2", "ln_1", "ln_2", "ln_f", "ln_q", "layernorm", "layer_norm"})
-    if (last == norm) return {};
-  name_class c{true, false, false};
-  c.head =
-      module == "lm_head" || module == "output" || last == "lm_head" || last == "output_layer" || ends_with_component(module, "shared_head.head");
-  for (std::string_view tail : {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate", "ffn.gate"})
-    c.router = c.router || ends_with_component(module, tail);
-  return c;
-}
-
 }  // namespace qlib::inline v0::detail

@@ -155,8 +155,7 @@ class gptq_verifier {
   }
 
   void float_module(const std::string& m) {
-    const name_class c = class_by_name(m);
-    if (!c.linear || c.head || c.router || !in_decoder_layer(m)) return;
+    if (class_by_name(m) != module_class::linear || !in_decoder_layer(m)) return;
     for (const gptq_config::exception& x : config_.exceptions)
       if (x.excluded && x.pattern.matches(m, "Linear")) return;
     if (not_converted(m)) return;
@@ -177,7 +176,7 @@ class gptq_verifier {
       break;
     }
     if (awq_ && not_converted(m)) f_.add(file_, m, "AWQ-ignore", "is quantized, but modules_to_not_convert names it");
-    if (!awq_ && class_by_name(m).head && !config_.lm_head) f_.add(file_, m, "GPTQ-config", "is quantized, but lm_head is not true");
+    if (!awq_ && class_by_name(m) == module_class::head && !config_.lm_head) f_.add(file_, m, "GPTQ-config", "is quantized, but lm_head is not true");
 
     const stored_tensor* w = f_.need_any_shape(m + ".qweight", std::array{dtype::i32});
     const stored_tensor* s = f_.need_any_shape(m + ".scales", float_dtypes);

@@ -2,6 +2,7 @@
 #include <qlib/core/status.hpp>
 #include <qlib/io/checkpoint.hpp>
 #include <qlib/io/safetensors.hpp>
+#include <qlib/model/loaded_names.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -67,6 +68,9 @@ class weight_folder {
 /// How a directory stores its weights: "float", "ascend_v1" ("mindie" when the description carries its type in its name),
 /// or the `quant_method` of its quantization_config: "compressed_tensors", "gptq", "awq", "fp8", "w8a8", ...
 std::string format_of(const weight_folder& folder);
+
+/// What transformers calls the modules of this model.
+loaded_names loaded_names_of(const weight_folder& folder);
 
 /// Where a quantization_config was found, as JSON text: in config.json, its text model, quantize_config.json or quant_config.json.
 struct found_config {

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/format/weight_folder.hpp>
 #include <qlib/io/file.hpp>
+#include <qlib/io/python_json.ipp>
 
 #include <nlohmann/json.hpp>
 
@@ -60,7 +61,7 @@ QLIB_INLINE std::span<const stored_tensor> weight_folder::starting_with(std::str
 }
 
 QLIB_INLINE found_config quantization_config_of(const weight_folder& folder) {
-  const nlohmann::ordered_json config = nlohmann::ordered_json::parse(folder.config_text(), nullptr, false);
+  const nlohmann::ordered_json config = detail::parse_python_json<nlohmann::ordered_json>(folder.config_text());
   if (config.is_object()) {
     for (const char* key : {"quantization_config", "compression_config"})
       if (auto it = config.find(key); it != config.end() && it->is_object()) return {"config.json", it->dump()};
@@ -72,6 +73,14 @@ QLIB_INLINE found_config quantization_config_of(const weight_folder& folder) {
     if (folder.has_file(name))
       if (auto text = read_text_file(folder.directory() + "/" + name)) return {name, *std::move(text)};
   return {};
+}
+
+QLIB_INLINE loaded_names loaded_names_of(const weight_folder& folder) {
+  const nlohmann::json config = detail::parse_python_json(folder.config_text());
+  const auto type = config.is_object() ? config.find("model_type") : config.end();
+  loaded_names names{config.is_object() && type != config.end() && type->is_string() ? type->get<std::string>() : std::string{}};
+  for (const stored_tensor& t : folder.tensors()) names.see(t.info.name);
+  return names;
 }
 
 QLIB_INLINE std::string format_of(const weight_folder& folder) {

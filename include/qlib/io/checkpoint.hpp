@@ -58,8 +58,9 @@ class checkpoint {
   /// The content of config.json, a JSON object.
   const std::string& config_text() const { return config_text_; }
 
-  /// Names of the regular files to copy to an output: tokenizer, generation config, Python code, templates. Without weights of any
-  /// framework, their indices, config.json (it is rewritten) and hidden files. Sorted.
+  /// Names of the files to copy to an output: tokenizer, generation config, Python code, templates, also those of the folder
+  /// `additional_chat_templates`. Without weights of any framework, their indices, config.json (it is rewritten) and hidden files. Links to nothing
+  /// are among them: who copies must look. Sorted.
   std::span<const std::string> other_files() const { return other_files_; }
 
  private:

@@ -50,6 +50,27 @@ QLIB_INLINE result<std::vector<std::string>> regular_files(const std::string& di
   return names;
 }
 
+/// What is copied to an output beside weights and config.json.
+QLIB_INLINE std::vector<std::string> files_to_copy(const std::string& directory, std::span<const std::string> files) {
+  namespace fs = std::filesystem;
+  const auto is_copied = [](const std::string& name) { return !name.starts_with('.') && name != "config.json" && !is_weight_file(name); };
+  std::vector<std::string> names;
+  std::ranges::copy_if(files, std::back_inserter(names), is_copied);
+  std::error_code code;
+  for (fs::directory_iterator at{directory, code}; !code && at != fs::directory_iterator{}; at.increment(code)) {
+    std::error_code gone;
+    const std::string name = at->path().filename().string();
+    if (at->is_symlink(gone) && !at->exists(gone) && is_copied(name)) names.push_back(name);
+  }
+  const std::string templates = "additional_chat_templates";
+  for (fs::directory_iterator at{directory + "/" + templates, code}; !code && at != fs::directory_iterator{}; at.increment(code)) {
+    const std::string name = at->path().filename().string();
+    if (name.ends_with(".jinja")) names.push_back(templates + "/" + name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
 /// config.json: present and a JSON object. Of a repeated key the last value counts, as everywhere; that is no error here.
 QLIB_INLINE errors read_config(const std::string& directory, std::string& out) {
   const std::string path = directory + "/config.json";
@@ -59,7 +80,7 @@ QLIB_INLINE errors read_config(const std::string& directory, std::string& out) {
     e.remedy = "a model directory needs a readable config.json";
     return {e};
   }
-  if (auto syntax = check_json(*text, path).syntax) return {*std::move(syntax)};
+  if (auto syntax = check_json(detail::quote_constants(*text), path).syntax) return {*std::move(syntax)};
   if (text->find_first_not_of(" \t\r\n") != text->find('{'))
     return {error{error_kind::invalid_input, path, {}, "is not a JSON object", "download the file again"}};
   out = *std::move(text);
@@ -204,8 +225,7 @@ QLIB_INLINE errors checkpoint::open(const std::string& directory, checkpoint& ou
   model.by_name_.resize(model.tensors_.size());
   std::iota(model.by_name_.begin(), model.by_name_.end(), std::size_t{0});
   std::ranges::sort(model.by_name_, {}, [&](std::size_t i) -> const std::string& { return model.tensors_[i].info.name; });
-  std::ranges::copy_if(*files, std::back_inserter(model.other_files_),
-                       [](const std::string& name) { return !name.starts_with('.') && name != "config.json" && !detail::is_weight_file(name); });
+  model.other_files_ = detail::files_to_copy(directory, *files);
   out = std::move(model);
   return {};
 }

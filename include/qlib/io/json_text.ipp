@@ -46,6 +46,37 @@ struct json_checker {
   }
 };
 
+QLIB_INLINE std::string quote_constants(std::string_view text) {
+  std::string out;
+  if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return std::string{text};
+  if (text.find("\\u0000") != text.npos) return std::string{text};
+  const auto constant_at = [&](std::size_t at) -> std::size_t {
+    for (const std::string_view name : {"NaN", "Infinity", "-Infinity"}) {
+      if (text.substr(at, name.size()) != name) continue;
+      const std::size_t end = at + name.size(), next = text.find_first_not_of(" \t\r\n", end);
+      const bool value = next == text.npos || text[next] == ',' || text[next] == ']' || text[next] == '}';
+      return value ? name.size() : 0;  // no name of a key, no part of a word
+    }
+    return 0;
+  };
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    const std::size_t length = in_string ? 0 : constant_at(i);
+    if (length != 0) {
+      out += "\"\\u0000";
+      out += text.substr(i, length);
+      out += '"';
+      i += length;
+      continue;
+    }
+    if (in_string && c == '\\' && i + 1 < text.size()) out += text[i++];
+    else if (c == '"') in_string = !in_string;
+    out += text[i++];
+  }
+  return out;
+}
+
 }  // namespace detail
 
 QLIB_INLINE json_findings check_json(std::string_view text, const std::string& where) {

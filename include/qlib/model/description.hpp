@@ -156,6 +156,10 @@ struct model_description {
   }
 };
 
+namespace detail {
+inline constexpr std::size_t most_layers = 10'000;  ///< of a config.json that is not damaged
+}
+
 /// Families that read_model_description knows, sorted.
 std::vector<std::string_view> described_model_types();
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/io/python_json.ipp>
 #include <qlib/model/config_reader.hpp>
 #include <qlib/model/describe_attention.ipp>
 #include <qlib/model/describe_layers.ipp>
@@ -11,8 +12,6 @@
 namespace qlib::inline v0 {
 
 namespace detail {
-
-inline constexpr std::size_t most_layers = 10'000;
 
 /// Which norms stand where, and whether both parts of a layer read the same input.
 inline void describe_block_order(config_reader& config, const family& f, model_description& m) {
@@ -231,7 +230,7 @@ QLIB_INLINE bool always_tied(std::string_view model_type) {
 
 QLIB_INLINE errors read_model_description(std::string_view config_text, const std::string& where, model_description& out) {
   errors found;
-  const nlohmann::json whole = nlohmann::json::parse(config_text, nullptr, false);
+  const nlohmann::json whole = detail::parse_python_json(config_text);
   if (!whole.is_object()) {
     found.push_back({.where = where, .problem = "is not a JSON object", .remedy = "give a Hugging Face model directory"});
     return found;
@@ -253,7 +252,7 @@ QLIB_INLINE errors read_model_description(std::string_view config_text, const st
     found.push_back({.where = where,
                      .subject = "model_type",
                      .problem = m.model_type.empty() ? "missing" : "\"" + m.model_type + "\" is no family whose forward pass is known",
-                     .remedy = "data-free recipes work on any model; known: " + known});
+                     .remedy = "use a data-free recipe, which needs no forward pass; known: " + known});
     return found;
   }
   m.part_of_a_model = text != nullptr;

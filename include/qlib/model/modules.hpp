@@ -3,6 +3,7 @@
 #include <qlib/core/dtype.hpp>
 #include <qlib/core/status.hpp>
 #include <qlib/io/checkpoint.hpp>
+#include <qlib/model/module_class.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -29,23 +30,6 @@ struct matrix_source {
   std::size_t block_rows = 0, block_cols = 0;  ///< of block_fp8
 };
 
-enum class module_class { linear, head, router, embedding, other };
-
-/// The class name that recipes match against: linear layers and heads are "Linear".
-constexpr std::string_view name_of(module_class c) {
-  switch (c) {
-    case module_class::linear:
-    case module_class::head:
-      return "Linear";
-    case module_class::router:
-      return "Router";
-    case module_class::embedding:
-      return "Embedding";
-    default:
-      return "Module";
-  }
-}
-
 /// A module that holds a matrix, or one that a stacked tensor holds many of.
 struct matrix_module {
   std::string name;  ///< dotted path without ".weight"
@@ -55,6 +39,8 @@ struct matrix_module {
   matrix_source weight = {};
   std::optional<matrix_source> bias = {};  ///< rows x 1
   bool stacked = false;                    ///< one of many in its tensor: `name` is not in the file
+  std::string loaded = {};                 ///< its name in transformers (loaded_names.hpp); empty: the same
+  bool transposed = false;                 ///< stored [in_features, out_features], as transformers' Conv1D: `rows` and `cols` are the stored extents
 };
 
 /// A tensor that no matrix module owns: norms, buffers, convolutions. Copied as it is.
@@ -65,6 +51,7 @@ struct model_layout {
   dtype run_dtype = dtype::f32;         ///< config.json's torch_dtype or dtype; else of the weights
   std::vector<matrix_module> matrices;  ///< in model order
   std::vector<std::size_t> others;      ///< tensor indices, in model order
+  std::vector<std::size_t> unread;      ///< of `others`: weights of linear layers in a dtype that is not read, e.g. int8
 };
 
 /// Reads config.json and the tensor names of `source`. Finds every matrix, unpacks stacked experts, pairs block-fp8 and

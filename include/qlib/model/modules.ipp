@@ -1,5 +1,7 @@
 #pragma once
+#include <qlib/io/python_json.ipp>
 #include <qlib/model/description.hpp>
+#include <qlib/model/loaded_names.hpp>
 #include <qlib/model/module_name.hpp>
 #include <qlib/model/modules.hpp>
 
@@ -14,18 +16,25 @@ namespace qlib::inline v0 {
 
 namespace detail {
 
-/// Names by which all supported families call the matrices that are no linear layer of a block.
-inline module_class class_of(std::string_view module) {
-  for (std::string_view tail : {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_positions", "embeddings", "embed_in", "wpe"})
-    if (ends_with_component(module, tail)) return module_class::embedding;
-  if (module == "lm_head" || module == "output" || module == "embed_out" || module == "transformer.output_layer" ||
-      ends_with_component(module, "lm_head") || ends_with_component(module, "shared_head.head"))
-    return module_class::head;
-  for (std::string_view tail :
-       {"mlp.gate", "block_sparse_moe.gate", "mlp.router", "feed_forward.router", "mlp.gate.wg", "moe.gate", "router.layer", "router.gate", "router"})
-    if (ends_with_component(module, tail)) return module_class::router;
-  if (module.ends_with("norm") || contains_component(module, "conv1d")) return module_class::other;
-  return module_class::linear;
+/// Families that keep some matrices as transformers' Conv1D does: [in_features, out_features].
+inline bool is_conv1d(std::string_view model_type, std::string_view module) {
+  bool family = false;
+  for (std::string_view type : {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"}) family = family || model_type == type;
+  if (!family) return false;
+  for (std::string_view tail : {"c_attn", "q_attn", "c_proj", "c_fc"})
+    if (ends_with_component(module, tail)) return true;
+  return false;
+}
+
+/// Sizes that no model has: a config.json that was damaged, or written by a slip. Absent ones are other checks' business.
+inline void check_sizes(const nlohmann::json& text, const std::string& where, errors& found) {
+  const auto check = [&](const char* key, std::uint64_t most, const char* what) {
+    const auto it = text.find(key);
+    if (it == text.end() || it->is_null() || (it->is_number_unsigned() && it->get<std::uint64_t>() <= most)) return;
+    found.push_back({.where = where, .subject = key, .problem = "is " + it->dump() + ", not a number of " + what, .remedy = "correct config.json"});
+  };
+  check("num_hidden_layers", most_layers, "layers");
+  if (const auto it = text.find("hidden_size"); it == text.end() || !it->is_array()) check("hidden_size", 1u << 24, "channels");
 }
 
 inline bool is_weight_dtype(dtype t) { return t == dtype::f32 || t == dtype::bf16 || t == dtype::f16; }
@@ -108,7 +117,7 @@ inline void unpack_experts(const checkpoint& source, std::size_t index, const ex
 QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out) {
   errors found;
   const std::string where = source.directory() + "/config.json";
-  const nlohmann::json config = nlohmann::json::parse(source.config_text(), nullptr, false);
+  const nlohmann::json config = detail::parse_python_json(source.config_text());
   if (!config.is_object()) {
     found.push_back({.where = where, .problem = "is not a JSON object", .remedy = "give a Hugging Face model directory"});
     return found;
@@ -129,6 +138,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     layout.tied_embeddings =
         tied != text.end() && tied->is_boolean() ? tied->get<bool>() : tied_by_default(text_type.empty() ? layout.model_type : text_type);
   }
+
+  detail::check_sizes(*detail::text_config(config), where, found);
 
   // What is dequantized on reading; any other quantized source would be quantized twice.
   std::size_t block_rows = 0, block_cols = 0;
@@ -155,6 +166,8 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     break;
   }
   const auto tensors = source.tensors();
+  loaded_names names{layout.model_type};
+  for (const stored_tensor& t : tensors) names.see(t.info.name);
   const auto hidden = detail::text_config(config)->value("hidden_size", nlohmann::json{});
   const auto how = [&](const tensor_info& t) {
     return detail::stacking_of(layout.model_type, t, hidden.is_number_unsigned() ? hidden.get<std::uint64_t>() : 0);
@@ -199,7 +212,7 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     if (t.shape.size() != 2 || !t.name.ends_with(".weight") || t.elements() == 0) continue;
     matrix_module m;
     m.name = t.name.substr(0, t.name.size() - 7);
-    m.kind = detail::class_of(m.name);
+    m.kind = class_by_name(m.name);
     if (m.kind == module_class::other) continue;
     m.rows = t.shape[0];
     m.cols = t.shape[1];
@@ -233,17 +246,23 @@ QLIB_INLINE errors read_model_layout(const checkpoint& source, model_layout& out
     } else if (detail::is_weight_dtype(t.dtype)) {
       m.type = t.dtype;
     } else {
+      if (m.kind == module_class::linear || m.kind == module_class::head) layout.unread.push_back(i);
       continue;
     }
     taken.insert(i);
-    if (const stored_tensor* b = source.find(m.name + ".bias");
-        b && b->info.shape.size() == 1 && b->info.shape[0] == m.rows && detail::is_weight_dtype(b->info.dtype)) {
+    m.transposed = detail::is_conv1d(layout.model_type, m.name);
+    if (const stored_tensor* b = source.find(m.name + ".bias"); b && b->info.shape.size() == 1 && detail::is_weight_dtype(b->info.dtype)) {
       const auto index = static_cast<std::size_t>(b - tensors.data());
-      m.bias = matrix_source{.tensor = index, .offset = 0, .row_stride = 1, .col_stride = 1};
-      taken.insert(index);
+      if (b->info.shape[0] == m.rows && !m.transposed) {
+        m.bias = matrix_source{.tensor = index, .offset = 0, .row_stride = 1, .col_stride = 1};
+        taken.insert(index);
+      }
+      m.transposed = m.transposed || (b->info.shape[0] != m.rows && b->info.shape[0] == m.cols);
     }
     layout.matrices.push_back(std::move(m));
   }
+  for (matrix_module& m : layout.matrices)
+    if (std::string loaded = names.of(m.name); loaded != m.name) m.loaded = std::move(loaded);
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (!taken.contains(i)) layout.others.push_back(i);
   std::stable_sort(layout.matrices.begin(), layout.matrices.end(), [](const matrix_module& a, const matrix_module& b) {

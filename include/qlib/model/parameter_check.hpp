@@ -27,6 +27,10 @@ std::vector<required_tensor> required_tensors(const model_description& model, st
 /// All that is missing, has a wrong shape or is unknown.
 errors check_parameters(const model_description& model, const parameter_source& source);
 
+/// The weights that the decoder cannot be without and that are not there; nothing of a source whose layers have other names than the family's.
+/// Biases, sinks and other constants are left to `check_parameters`, and so is the head: models that make no text have none.
+std::vector<std::string> absent_weights(const model_description& model, const parameter_source& source);
+
 struct layer_sizes {
   std::uint64_t dense_weights = 0;       ///< elements of the linears that every token visits
   std::uint64_t expert_weights = 0;      ///< elements of the top_k experts that a token visits

@@ -238,6 +238,21 @@ QLIB_INLINE errors check_parameters(const model_description& model, const parame
   return found;
 }
 
+QLIB_INLINE std::vector<std::string> absent_weights(const model_description& model, const parameter_source& source) {
+  std::vector<std::string> absent;
+  const std::vector<std::string> names = source.names();
+  const auto is_named_so = [&](const std::string& name) { return name.starts_with(model.layers.front().prefix); };
+  if (model.layers.empty() || std::none_of(names.begin(), names.end(), is_named_so)) return absent;
+  const auto need = [&](const std::string& name) {
+    if (name.ends_with(".weight") && !source.contains(name)) absent.push_back(name);
+  };
+  need(model.embedding + ".weight");
+  if (model.norm_weights) need(model.final_norm + ".weight");
+  for (std::size_t i = 0; i < model.layers.size(); ++i)
+    for (const required_tensor& r : required_tensors(model, i, source)) need(r.name);
+  return absent;
+}
+
 QLIB_INLINE layer_sizes sizes_of_layer(const model_description& model, std::size_t layer, const parameter_source& source) {
   layer_sizes sizes;
   const layer_description& l = model.layers[layer];

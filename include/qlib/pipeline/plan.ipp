@@ -25,7 +25,11 @@ inline errors planner::make(quantization_plan& out) {
   if (!layout_.known_family)
     plan_.warnings.push_back("model_type \"" + layout_.model_type +
                              "\" is not known: every two-dimensional .weight that is no embedding, router or norm is taken for a linear layer");
+  check_complete();
+  if (!found_.empty()) return found_;
   choose_stages();
+  note_embeddings();
+  note_tied_head();
   choose_attention();
   choose_rotation();
   choose_suppressions();
@@ -45,21 +49,68 @@ inline void planner::check() {
   check_ignored();
   check_rivals();
   check_engine();
+  check_left_out();
   if (!unseen_.empty())
     plan_.warnings.push_back(unseen_.front() + (unseen_.size() == 1 ? "" : " and " + std::to_string(unseen_.size() - 1) + " more") + ": the " +
                              std::to_string(options_.model->layers.size()) +
                              " layers of config.json do not have it, so that its inputs have no range: stays float");
-  if (found_.empty() && plan_.quantized == 0 && attention_.empty())
+  const bool nothing = found_.empty() && plan_.quantized == 0 && attention_.empty();
+  if (nothing && layout_.unread.empty())
     found_.push_back({.where = source_.directory(),
                       .problem = "no layer matches the recipe: nothing would be quantized",
                       .remedy = "check targets and ignore; `qlib inspect` lists the layers"});
-  std::set<std::string> names;
-  for (const output_slot& s : plan_.slots)
-    if (!names.insert(s.tensor.name).second)
-      found_.push_back({.where = source_.directory(),
-                        .subject = s.tensor.name,
-                        .problem = "would be written twice",
-                        .remedy = "the source holds stacked and separate experts of one layer"});
+  if (!layout_.unread.empty()) {
+    const std::size_t first = layout_.unread.front();
+    const std::string what = "is " + std::string{name_of(source_.tensors()[first].info.dtype)} +
+                             (layout_.unread.size() == 1 ? "" : ", and so are " + std::to_string(layout_.unread.size() - 1) + " more weights");
+    if (nothing)
+      found_.push_back({.where = path_of(first),
+                        .subject = name_of_tensor(first),
+                        .problem = what + ": already quantized, or of a dtype that is not read, and no other layer matches the recipe",
+                        .remedy = "give the float checkpoint it was made from: f32, bf16 or f16"});
+    else plan_.warnings.push_back(name_of_tensor(first) + " " + what + ": not quantized, but copied as it is");
+  }
+  check_names();
+}
+
+inline void planner::check_names() {
+  const auto refuse = [&](const std::string& name, std::string problem, std::string remedy) {
+    found_.push_back({.where = source_.directory(), .subject = name, .problem = std::move(problem), .remedy = std::move(remedy)});
+  };
+  std::map<std::string_view, const work_item*> writers;
+  for (const work_item& item : plan_.items)
+    for (const std::size_t slot : item.slots) {
+      const std::string& name = plan_.slots[slot].tensor.name;
+      const auto [at, first] = writers.emplace(name, &item);
+      if (first) continue;
+      const work_item &a = *at->second, &b = item;
+      if (a.encoding.has_value() == b.encoding.has_value()) {
+        refuse(name, "would be written twice", "the source holds stacked and separate experts of one layer");
+      } else {
+        const std::string& module = (a.encoding ? a : b).name;
+        refuse(name, "is in the source, and quantizing " + module + " would write one of this name too",
+               "give the float checkpoint without parameters of an earlier quantization, or --ignore " + module);
+      }
+    }
+}
+
+inline void planner::check_left_out() {
+  const auto some = [](const std::vector<std::string_view>& names) {
+    return std::string{names.front()} + (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more" : "");
+  };
+  if (!transposed_.empty())
+    found_.push_back(
+        {.where = source_.directory(),
+         .subject = std::string{transposed_.front()} + ".weight",
+         .problem = "is stored [in_features, out_features], as transformers' Conv1D" +
+                    (transposed_.size() > 1 ? ", and so are " + std::to_string(transposed_.size() - 1) + " more matrices" : std::string{}) +
+                    ": its channels would be quantized along the wrong axis",
+         .remedy = "leave them out by ignore, or store the model with Linear layers, transposed"});
+  for (const auto& [where, names] : embeddings_)
+    plan_.warnings.push_back(where + " matches " + some(names) + ": embeddings are not quantized, it stays float");
+  if (!tied_target_.empty())
+    plan_.warnings.push_back(tied_target_ +
+                             " matches lm_head, which is the embedding (tie_word_embeddings) and has no tensor of its own: it stays float");
 }
 
 inline void planner::check_engine() {
@@ -98,7 +149,8 @@ inline void planner::check_ignored() {
     const std::vector<std::string>& ignore = recipe_.stages[i].ignore;
     std::vector<bool> hit(ignore.size());
     for (const matrix_module& m : layout_.matrices)
-      for (const std::size_t p : stages_[i].ignore.matching(m.name, name_of(m.kind))) hit[p] = true;
+      for (const std::string_view name : {std::string_view{m.name}, other_name_of(m, recipe_, recipe_.stages[i].syntax)})
+        for (const std::size_t p : name.empty() ? std::vector<std::size_t>{} : stages_[i].ignore.matching(name, name_of(m.kind))) hit[p] = true;
     for (std::size_t p = 0; p < ignore.size(); ++p)  // a tied head has no tensor
       if (!hit[p] && ignore[p] != "lm_head" && said.insert(ignore[p]).second)
         plan_.warnings.push_back(as_written(recipe_.stages[i], ignore[p]) + " is to be left alone, but no layer has this name");

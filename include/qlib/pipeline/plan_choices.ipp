@@ -61,6 +61,49 @@ inline void planner::choose_stages() {
   }
 }
 
+inline void planner::note_embeddings() {
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    const stage& s = recipe_.stages[i];
+    if (s.syntax == pattern_syntax::glob || !s.scheme.weights) continue;
+    for (const matrix_module& m : layout_.matrices) {
+      if (m.kind != module_class::embedding) continue;
+      const std::string_view other = other_name_of(m, recipe_, s.syntax);
+      const auto found = find_either(stages_[i].targets, m, other);
+      if (!found || matches_either(stages_[i].ignore, m, other)) continue;
+      used_[i].insert(found->index);
+      embeddings_[s.where + ": target \"" + found->pattern + "\""].push_back(m.name);
+    }
+  }
+}
+
+inline void planner::note_tied_head() {
+  if (!layout_.tied_embeddings) return;
+  for (const matrix_module& m : layout_.matrices)
+    if (m.kind == module_class::head) return;
+  const matrix_module head{.name = "lm_head", .kind = module_class::head};
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    const stage& s = recipe_.stages[i];
+    if (recipe_.source == "flags" || s.syntax == pattern_syntax::glob || !s.scheme.weights) continue;
+    const auto found = find_either(stages_[i].targets, head, {});
+    if (!found || matches_either(stages_[i].ignore, head, {})) continue;
+    used_[i].insert(found->index);
+    tied_target_ = s.where + ": target \"" + found->pattern + "\"";
+  }
+}
+
+inline void planner::check_complete() {
+  if (!model_) return;
+  const std::vector<std::string> absent = absent_weights(*model_, *parameters_);
+  constexpr std::size_t most = 8;
+  for (std::size_t i = 0; i < absent.size() && i < most; ++i)
+    found_.push_back({.where = source_.directory(),
+                      .subject = absent[i],
+                      .problem = "missing: " + model_->model_type + " with the " + std::to_string(model_->layers.size()) +
+                                 " layers of config.json needs it" +
+                                 (i + 1 == most && absent.size() > most ? "; so are " + std::to_string(absent.size() - most) + " more tensors" : ""),
+                      .remedy = "give the complete checkpoint, with the config.json that belongs to it"});
+}
+
 inline bool planner::is_computed(const matrix_module& m, const scheme& s) const {
   if (!s.input_activations || s.input_activations->dynamic || !model_ || m.kind == module_class::head) return true;
   const auto& layers = model_->layers;

@@ -87,7 +87,7 @@ inline void planner::add_made(const std::string& name, std::size_t length) {
 inline void planner::add_float(const matrix_module& m) {
   const std::size_t tensor = m.weight.tensor;
   if (m.kind == module_class::linear || m.kind == module_class::head || m.kind == module_class::router) {
-    about_.linears.push_back({.name = m.name, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
+    about_.linears.push_back({.name = m.name, .loaded = m.loaded, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
     ++plan_.floats;
   }
   if (m.stacked && !unpacked_.contains(tensor)) {
@@ -108,6 +108,13 @@ inline void planner::add_float(const matrix_module& m) {
 
 inline void planner::add_quantized(const matrix_module& m, std::size_t stage_index) {
   const stage& s = recipe_.stages[stage_index];
+  if (m.transposed) return transposed_.push_back(m.name);
+  if (const stored_tensor* b = m.stacked || m.bias ? nullptr : source_.find(m.name + ".bias"); b && b->info.shape.size() == 1)
+    return found_.push_back({.where = source_.shards()[b->shard].path(),
+                             .subject = b->info.name,
+                             .problem = "is " + std::string{name_of(b->info.dtype)} + " [" + std::to_string(b->info.shape[0]) +
+                                        "], no float bias for the " + std::to_string(m.rows) + " rows of " + m.name + ".weight",
+                             .remedy = "give the checkpoint as it was published, or --ignore " + m.name});
   auto encoding = std::visit([&](const auto& f) { return f.encode(m, s.scheme, layout_.run_dtype, options_.follow); }, options_.format);
   if (!encoding) {
     error e = std::move(encoding).error();
@@ -142,7 +149,8 @@ inline void planner::add_quantized(const matrix_module& m, std::size_t stage_ind
   for (const output_tensor& o : item.encoding->tensors)
     add_slot(item, {m.name + o.name, o.type, o.shape, o.role}, item.encoding->quant_type, name_of_tensor(m.weight.tensor));
   if (t.rows == 1 && t.cols > 0) about_.group_size = t.cols;
-  about_.linears.push_back({.name = m.name, .quant_type = item.encoding->quant_type, .stage = stage_index, .listed_in_ignore = false});
+  about_.linears.push_back(
+      {.name = m.name, .loaded = m.loaded, .quant_type = item.encoding->quant_type, .stage = stage_index, .listed_in_ignore = false});
   const dtype bias_type = item.encoding->bias_type;
   plan_.items.push_back(std::move(item));
   ++plan_.quantized;
@@ -172,7 +180,7 @@ inline void planner::add_attention(const chosen_attention& a) {
 inline void planner::add_tied_head() {
   const std::string head = about_.untied ? model_->head : "lm_head";
   if ((!layout_.tied_embeddings && !about_.untied) || source_.find(head + ".weight") != nullptr) return;
-  about_.linears.push_back({.name = head, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
+  about_.linears.push_back({.name = head, .loaded = {}, .quant_type = {}, .stage = 0, .listed_in_ignore = true});
   if (!about_.untied && !std::visit([](const auto& f) { return f.stores_tied_head; }, options_.format)) return;
   for (const matrix_module& m : layout_.matrices)
     if (about_.untied ? m.name == model_->embedding : m.kind == module_class::embedding && m.name.ends_with("embed_tokens"))

@@ -5,9 +5,11 @@
 #include <qlib/pipeline/plan_suppression.hpp>
 #include <qlib/pipeline/stage_of.ipp>
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qlib::inline v0::detail {
@@ -50,6 +52,14 @@ class planner {
   void check_ignored();
   /// Stages that say the same layers twice: all but the first are without effect there.
   void check_rivals();
+  /// Matrices that the recipe's patterns reach and that are not quantized all the same: they are named.
+  void note_embeddings();
+  void note_tied_head();
+  void check_left_out();
+  /// No two tensors of the output have one name.
+  void check_names();
+  /// Tensors that the family's forward pass needs, and that the source does not have.
+  void check_complete();
   void choose_attention();
   void choose_rotation();
   /// The head gets a tensor of its own, made from the embedding also where a head is stored: a tied model does not compute with that one.
@@ -95,8 +105,11 @@ class planner {
   std::vector<std::set<std::size_t>> used_;  // targets of each stage that matched something
   stage_rivals rivals_;
   std::vector<std::optional<std::size_t>> chosen_;
-  std::vector<std::string> unseen_;         // modules with static inputs that the forward pass does not reach
-  std::set<std::size_t> unpacked_, whole_;  // stacked tensors of which a part is quantized; those already copied
+  std::vector<std::string_view> transposed_;                         // chosen, but stored [in, out]
+  std::map<std::string, std::vector<std::string_view>> embeddings_;  // that a target matches; by the place of the target
+  std::string tied_target_;                                          // the target that matches a tied head
+  std::vector<std::string> unseen_;                                  // modules with static inputs that the forward pass does not reach
+  std::set<std::size_t> unpacked_, whole_;                           // stacked tensors of which a part is quantized; those already copied
   std::vector<chosen_attention> attention_;
   std::optional<checkpoint_parameters> parameters_;  // with what attention and suppression have to know of the model
   std::optional<model_description> model_;

@@ -200,7 +200,12 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     fs::remove(work + detail::journal_name, ec);  // its chunks may be lost: a resumed run makes them again
     return std::move(s).error();
   }
+  std::set<fs::path> folders;  // below the result
   for (const std::string& name : options.copied_files) {
+    if (const fs::path folder = fs::path{name}.parent_path(); !folder.empty() && folders.insert(folder).second) {
+      fs::create_directories(work / folder, ec);
+      if (ec) return failed("cannot make the folder of " + name, ec);
+    }
     fs::copy_file(fs::path{source.directory()} / name, fs::path{work} / name, fs::copy_options::overwrite_existing, ec);
     if (ec) return failed("cannot copy " + name, ec);
     report.files.push_back(name);
@@ -210,6 +215,7 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
     report.files.push_back(d.name);
   }
   if (plan.rotation_file) {
+    folders.insert(fs::path{plan.rotation_file->name}.parent_path());
     fs::create_directories((fs::path{work} / plan.rotation_file->name).parent_path(), ec);
     if (ec) return failed("cannot make the folder of " + plan.rotation_file->name, ec);
     if (status s = write_rotation(*plan.rotation, *plan.rotation_file, work); !s) return std::move(s).error();
@@ -224,8 +230,8 @@ QLIB_INLINE result<run_report> run_plan(const checkpoint& source, const quantiza
   if (options.sync) {
     for (const std::string& name : report.files)
       if (status s = sync_path(work + "/" + name); !s) return std::move(s).error();
-    if (plan.rotation_file)
-      if (status s = sync_path(fs::path{work + "/" + plan.rotation_file->name}.parent_path().string()); !s) return std::move(s).error();
+    for (const fs::path& folder : folders)
+      if (status s = sync_path((work / folder).string()); !s) return std::move(s).error();
   }
   for (const std::string& unneeded : {stored, unfinished_name(stored), work + detail::boot_name}) {  // all chunks are made, and on the disk
     fs::remove(unneeded, ec);

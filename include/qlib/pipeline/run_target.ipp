@@ -8,10 +8,12 @@
 #include <qlib/pipeline/work_folder.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <sys/stat.h>
@@ -92,6 +94,17 @@ inline std::optional<error> other_settings(const run_options& options, const std
       .problem = (complete ? "is complete, but inputs or flags changed since: " : "the inputs or flags changed since the run began: ") + text,
       .remedy = complete ? "choose another --save_path, or replace it with --overwrite"
                          : "repeat the first command with --resume, or start again with --overwrite"};
+}
+
+/// A file that is copied to the result when all weights are made: it has to be readable before.
+inline std::optional<error> unreadable_file(const std::filesystem::path& path) {
+  std::error_code ec;
+  if (::access(path.c_str(), R_OK) == 0) return std::nullopt;
+  const std::string why = std::error_code{errno, std::generic_category()}.message();
+  const auto target = std::filesystem::read_symlink(path, ec);
+  return error{.where = path.string(),
+               .problem = "is copied to the result, but cannot be read: " + why + (ec ? "" : " (a link to " + target.string() + ")"),
+               .remedy = "download the file again, change its permissions, or remove it from the model's folder"};
 }
 
 /// Weights, a rotation, documents and what is copied.
@@ -184,6 +197,8 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
       found.push_back(
           {.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
   }
+  for (const std::string& name : options.copied_files)
+    if (auto unreadable = detail::unreadable_file(fs::path{options.model_path} / name)) found.push_back(*std::move(unreadable));
   if (options.resume)
     if (auto other = detail::other_settings(options, work, false)) found.push_back(*std::move(other));
   if (!options.resume && fs::exists(work, ec) && !options.overwrite)

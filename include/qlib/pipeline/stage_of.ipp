@@ -33,6 +33,29 @@ struct compiled_stage {
 /// Modules that two stages describe alike, so that only the order of the stages decides: by the losing stage and the one that wins.
 using stage_rivals = std::map<std::pair<std::size_t, std::size_t>, std::vector<std::string_view>>;
 
+/// The other name by which a stage may know a module: LLM-Compressor's recipes speak of modules in memory. Flags speak of stored ones, and of
+/// `lm_head` however a family stores it; msModelSlim's globs of stored ones alone.
+inline std::string_view other_name_of(const matrix_module& m, const recipe& r, pattern_syntax syntax) {
+  if (syntax == pattern_syntax::glob || (r.source == "flags" && m.loaded != "lm_head")) return {};
+  return m.loaded;
+}
+
+/// The better match of both names.
+inline std::optional<pattern_match> find_either(const pattern_set& patterns, const matrix_module& m, std::string_view other) {
+  const auto find = [&](std::string_view name) {
+    const auto found = patterns.find(name, name_of(m.kind));
+    return found ? *found : std::nullopt;
+  };
+  std::optional<pattern_match> best = find(m.name);
+  if (other.empty()) return best;
+  std::optional<pattern_match> loaded = find(other);
+  return !best || (loaded && *loaded < *best) ? loaded : best;
+}
+
+inline bool matches_either(const pattern_set& patterns, const matrix_module& m, std::string_view other) {
+  return patterns.matches(m.name, name_of(m.kind)) || (!other.empty() && patterns.matches(other, name_of(m.kind)));
+}
+
 /// The stage that quantizes a module, by the precedence of the stage's language.
 inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe& r, const std::vector<compiled_stage>& stages,
                                            std::vector<std::set<std::size_t>>& used, stage_rivals& rivals) {
@@ -45,14 +68,15 @@ inline std::optional<std::size_t> stage_of(const matrix_module& m, const recipe&
     if (s.syntax == pattern_syntax::glob && (m.kind == module_class::head || !in_decoder_layer(m.name))) continue;
     if (r.source == "flags" && s.targets == std::vector<std::string>{"Linear"} && (m.kind == module_class::head || float_by_default(m.name)))
       continue;
-    const auto found = stages[i].targets.find(m.name, name_of(m.kind));
-    if (!found || !*found) continue;
-    used[i].insert((*found)->index);
-    if (stages[i].ignore.matches(m.name, name_of(m.kind))) continue;
-    all.emplace_back(i, **found);
-    if (!best || (s.syntax == pattern_syntax::compressed_tensors && **found < *best_match)) {
+    const std::string_view other = other_name_of(m, r, s.syntax);
+    const std::optional<pattern_match> found = find_either(stages[i].targets, m, other);
+    if (!found) continue;
+    used[i].insert(found->index);
+    if (matches_either(stages[i].ignore, m, other)) continue;
+    all.emplace_back(i, *found);
+    if (!best || (s.syntax == pattern_syntax::compressed_tensors && *found < *best_match)) {
       best = i;
-      best_match = **found;
+      best_match = *found;
     }
   }
   for (const auto& [i, match] : all) {

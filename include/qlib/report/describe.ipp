@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/format/stored_layers.hpp>
+#include <qlib/io/python_json.ipp>
 #include <qlib/report/describe.hpp>
 
 #include <nlohmann/json.hpp>
@@ -97,7 +98,7 @@ QLIB_INLINE accuracy_report describe_checkpoint(const weight_folder& folder) {
   accuracy_report r;
   r.model = report_parts::folder_name(folder.directory());
   r.format = format_of(folder);
-  const auto config = nlohmann::json::parse(folder.config_text(), nullptr, false);
+  const auto config = detail::parse_python_json(folder.config_text());
   for (const char* part : {"", "text_config", "llm_config"}) {
     const auto& level = *part && config.is_object() && config.contains(part) ? config[part] : config;
     if (r.model_type.empty() && level.is_object() && level.contains("model_type") && level["model_type"].is_string())
