@@ -47,21 +47,22 @@ status check_out(const std::string& path) {
 /// One line that is redrawn on a terminal; elsewhere a plain line for each group.
 class analysis_line {
  public:
-  explicit analysis_line(bool quiet) : quiet_{quiet}, terminal_{isatty(STDERR_FILENO) == 1} {}
+  /// The options must outlive it.
+  explicit analysis_line(const common_options& options) : options_{options} {}
 
   void operator()(const analysis_progress& p) {
-    if (quiet_) return;
+    if (!options_.says_info()) return;
     const double seconds = start_.seconds();
-    const double eta = p.work_done > 0 ? seconds / p.work_done * (1 - p.work_done) : 0;
-    const bool done = p.work_done >= 1;
-    if (terminal_) fmt::print(stderr, "\r\x1b[K{}", done ? "" : fmt::format("analyzing {}/{}  ETA {:.0f}s", p.groups_done, p.groups, eta));
-    else if (p.groups_done > printed_) fmt::print(stderr, "qlib: analyzed {}/{} eta {:.0f}s\n", p.groups_done, p.groups, eta);
+    const std::string eta = time_left_text(p.work_done > 0 ? seconds / p.work_done * (1 - p.work_done) : 0, seconds, p.work_done);
+    if (p.work_done >= 1) terminal_.clear();
+    else terminal_.draw(fmt::format("analyzing {}/{}  ETA {}", p.groups_done, p.groups, eta));
+    if (!terminal_.shown() && p.groups_done > printed_) log_info(options_, fmt::format("analyzed {}/{} eta {}", p.groups_done, p.groups, eta));
     printed_ = std::max(printed_, p.groups_done);
-    std::fflush(stderr);
   }
 
  private:
-  bool quiet_, terminal_;
+  const common_options& options_;
+  terminal_line terminal_;
   std::size_t printed_ = 0;
   stopwatch start_;
 };
@@ -150,7 +151,7 @@ int run(const analyze_flags& f) {
 
   std::optional<calibration> ranges;
   if (!p.plan.operands.empty() || !p.plan.suppressions.empty() || p.plan.rotation) {
-    if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", p.forward->data.report.text());
+    log_info(o.common, "calibrating: " + p.forward->data.report.text());
     auto calibrated = calibrate(p.forward->model, p.plan, p.forward->data.samples, {.suppress_samples = p.forward->suppression.samples});
     if (!calibrated) return report_error(calibrated.error());
     ranges = *std::move(calibrated);
@@ -164,12 +165,11 @@ int run(const analyze_flags& f) {
   how.forward.threads = thread_count(o);
   how.forward.gemm.kind = o.reproducible ? gemm_kind::reproducible : gemm_kind::fastest;
   how.forward.gemm.bf16_inputs = f.bf16;
-  analysis_line line{o.common.quiet};
+  analysis_line line{o.common};
   how.on_progress = [&](const analysis_progress& state) { line(state); };
   how.on_start = [&](const analysis_cost& c) {
-    if (!o.common.quiet)
-      fmt::print(stderr, "qlib: metric {}{}: {:.1f} forward passes, about {} more\n", name_of(c.metric),
-                 f.metric == "auto" ? " (chosen by cost)" : "", c.forwards, duration_text(c.seconds));
+    log_info(o.common, fmt::format("metric {}{}: {:.1f} forward passes, about {} more", name_of(c.metric),
+                                   f.metric == "auto" ? " (chosen by cost)" : "", c.forwards, duration_text(c.seconds)));
   };
   const model_folds none;
   const folded_parameters floats{p.forward->parameters, ranges ? ranges->folds : none};  // what is quantized is behind the folds
@@ -192,8 +192,7 @@ int run(const analyze_flags& f) {
   fmt::print("{} kept float (*): {} more{}\n", done->kept.size(), size_text(static_cast<double>(done->added_bytes)),
              done->kl_kept ? fmt::format(", KL {:.4g}", *done->kl_kept) : "");
   if (!names.empty()) fmt::print("--disable_names '{}'\n", joined(names));
-  if (!o.config_path.empty() && !o.common.quiet)
-    fmt::print(stderr, "qlib: a recipe takes these names in its ignore (LLM-Compressor) or exclude (msModelSlim) list\n");
+  if (!o.config_path.empty()) log_info(o.common, "a recipe takes these names in its ignore (LLM-Compressor) or exclude (msModelSlim) list");
   return exit_done;
 }
 

@@ -1,5 +1,7 @@
 /// What the sub-commands share: how they are declared, and how they end.
 #pragma once
+#include "messages.hpp"
+
 #include <qlib/core/status.hpp>
 
 #include <cstddef>
@@ -17,7 +19,10 @@ inline constexpr int exit_done = 0, exit_failed = 1, exit_invalid = 2;
 /// Flags that every command has.
 struct common_options {
   bool json = false, quiet = false;
-  std::string log_level = "info";
+  std::string log_level{};             ///< as given
+  verbosity says = verbosity::info;    ///< of both
+
+  bool says_info() const { return says >= verbosity::info; }
 };
 
 void add_common_options(CLI::App& command, common_options& options);
@@ -26,7 +31,13 @@ void add_common_options(CLI::App& command, common_options& options);
 int report_errors(const errors& found);
 int report_error(const error& e);
 
+/// The same; with --json a document {"errors": [...]} on stdout too.
+int report_errors(const common_options& options, const errors& found);
+
+/// Lines on stderr, as far as --log_level lets them through: "qlib: warning: <text>", "qlib: <text>", "qlib: debug: <text>".
 void log_warning(const common_options& options, std::string_view text);
+void log_info(const common_options& options, std::string_view text);
+void log_debug(const common_options& options, std::string_view text);
 
 /// "3.20 GB": powers of ten, as disks and file managers count.
 std::string size_text(double bytes);

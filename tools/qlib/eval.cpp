@@ -68,7 +68,7 @@ int run(const eval_options& o) {
   calibration_data data;
   if (errors bad = load_samples(o, data); !bad.empty()) return report_errors(bad);
   for (const std::string& w : data.report.warnings) log_warning(o.common, w);
-  if (!o.common.quiet && !data.report.file.empty()) fmt::print(stderr, "qlib: {}\n", data.report.text());
+  if (!data.report.file.empty()) log_info(o.common, data.report.text());
 
   evaluation_options how;
   how.threads = o.threads ? o.threads : std::max(1u, std::thread::hardware_concurrency());
@@ -76,7 +76,7 @@ int run(const eval_options& o) {
   how.gemm.bf16_inputs = o.bf16;
   how.phase = o.phase == "prefill" ? inference_phase::prefill : inference_phase::decode;
   how.logits_path = o.logits;
-  if (!o.common.quiet) how.progress = [](std::size_t done, std::size_t all) { fmt::print(stderr, "qlib: layer {}/{}\n", done, all); };
+  how.progress = [&o](std::size_t done, std::size_t all) { log_info(o.common, fmt::format("layer {}/{}", done, all)); };
   evaluation r;
   if (errors bad = evaluate(o.model_path, o.reference, data.samples, how, r); !bad.empty()) return report_errors(bad);
 

@@ -170,7 +170,7 @@ void print(const summary& s, const inspect_options& o) {
 
 int run(const inspect_options& o) {
   weight_folder folder;
-  if (errors found = weight_folder::open(o.directory, folder); !found.empty()) return report_errors(found);
+  if (errors found = weight_folder::open(o.directory, folder); !found.empty()) return report_errors(o.common, found);
   for (const error& e : folder.damage()) log_warning(o.common, e.text());
   const summary s = summarize(folder);
   if (o.common.json) fmt::print("{}\n", json_of(s).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));

@@ -3,10 +3,12 @@
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 #include <qlib/version.hpp>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,12 +23,19 @@ namespace qlib::program {
 
 void add_common_options(CLI::App& command, common_options& options) {
   command.add_flag("--json", options.json, "print one JSON document on stdout");
-  command.add_flag("--quiet", options.quiet, "errors only");
-  command.add_option("--log_level", options.log_level, "info or debug")->envname("MSMODELSLIM_LOG_LEVEL");
+  command.add_flag("--quiet", options.quiet, "errors only, and no line about the result");
+  command.add_option("--log_level", options.log_level, "what is said on stderr: error, warning, info (default) or debug")
+      ->envname("MSMODELSLIM_LOG_LEVEL");
+  command.parse_complete_callback([&command, &options] {
+    if (options.log_level.empty() && command.count("--log_level") == 0) options.log_level = "info";
+    const auto level = verbosity_from_name(options.log_level);
+    if (!level) throw CLI::ValidationError("--log_level", "\"" + options.log_level + "\" is none of error, warning, info, debug");
+    options.says = options.quiet ? verbosity::error : *level;
+  });
 }
 
 int report_error(const error& e) {
-  fmt::print(stderr, "qlib: error: {}\n", e.text());
+  print_stderr("qlib: error: " + one_line(e.text()) + "\n");
   return e.kind == error_kind::run_failed ? exit_failed : exit_invalid;
 }
 
@@ -46,8 +55,26 @@ int report_errors(const errors& found) {
   return code;
 }
 
+int report_errors(const common_options& options, const errors& found) {
+  if (options.json) {
+    nlohmann::ordered_json j{{"errors", nlohmann::ordered_json::array()}};
+    for (const error& e : found) j["errors"].push_back(e.text());
+    // A name is whatever bytes a file holds.
+    fmt::print("{}\n", j.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  }
+  return report_errors(found);
+}
+
 void log_warning(const common_options& options, std::string_view text) {
-  if (!options.quiet) fmt::print(stderr, "qlib: warning: {}\n", text);
+  if (options.says >= verbosity::warning) print_stderr("qlib: warning: " + one_line(text) + "\n");
+}
+
+void log_info(const common_options& options, std::string_view text) {
+  if (options.says >= verbosity::info) print_stderr("qlib: " + one_line(text) + "\n");
+}
+
+void log_debug(const common_options& options, std::string_view text) {
+  if (options.says >= verbosity::debug) print_stderr("qlib: debug: " + one_line(text) + "\n");
 }
 
 std::string size_text(double bytes) {
@@ -66,12 +93,18 @@ std::string duration_text(double seconds) {
   return seconds < 5400 ? fmt::format("{:.0f} min", seconds / 60) : fmt::format("{:.1f} h", seconds / 3600);
 }
 
-/// What was printed has arrived; an error and its exit code otherwise.
-static int check_stdout() {
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_done;
-  std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", std::strerror(errno));
+/// What could not be printed. Who reads a pipe and goes away asked for no more: the program ends by the signal that would have told it.
+static int stdout_failed(int code) {
+  if (code == EPIPE) {
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
+  }
+  print_stderr(std::string{"qlib: error: standard output: "} + std::strerror(code) + ": the result could not be printed\n");
   return exit_failed;
 }
+
+/// What was printed has arrived; an error and its exit code otherwise.
+static int check_stdout() { return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? exit_done : stdout_failed(errno); }
 
 /// --save-path and --save_path are one flag: dashes inside a flag's name become underscores before anything is parsed.
 static std::vector<std::string> normalized(int argc, char** argv) {
@@ -89,6 +122,7 @@ static std::vector<std::string> normalized(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace qlib::program;
+  guard_streams();
 #if defined(M_MMAP_THRESHOLD)
   // Large blocks go back to the system when they are freed: glibc otherwise keeps more and more of them, and peak memory could not be forecast.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -126,15 +160,14 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return std::max(app.exit(e), check_stdout());
   } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "qlib: error: {}: see `qlib --help`\n", e.what());
+    print_stderr("qlib: error: " + one_line(e.what()) + ": see `qlib --help`\n");
     return exit_invalid;
   } catch (const std::bad_alloc&) {
     const bool resumes = argc > 1 && std::string_view{argv[1]} == "quant";
-    fmt::print(stderr, "qlib: error: out of memory: rerun with {}fewer --threads\n", resumes ? "--resume and " : "");
+    print_stderr(fmt::format("qlib: error: out of memory: rerun with {}fewer --threads\n", resumes ? "--resume and " : ""));
     return exit_failed;
-  } catch (const std::system_error& e) {  // of a stream that cannot be written: stderr may be one too
-    std::fprintf(stderr, "qlib: error: standard output: %s: the result could not be printed\n", e.what());
-    return exit_failed;
+  } catch (const std::system_error& e) {  // of stdout that cannot be written
+    return stdout_failed(e.code().value());
   }
   return code;
 }

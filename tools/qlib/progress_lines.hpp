@@ -1,5 +1,7 @@
 /// What `qlib quant` says while it works: one line that is redrawn on a terminal, or a plain line a layer elsewhere.
 #pragma once
+#include "command.hpp"
+
 #include <qlib/core/stopwatch.hpp>
 #include <qlib/pipeline/calibrate.hpp>
 #include <qlib/pipeline/run.hpp>
@@ -21,6 +23,9 @@ class time_left {
   /// Seconds.
   double after(const progress& p);
 
+  /// As text, behind the last `after`.
+  std::string text(double seconds) const;
+
  private:
   struct work {
     double bytes = 0, done = 0, resumed = 0, seconds = 0;
@@ -32,26 +37,31 @@ class time_left {
 
 class progress_line {
  public:
-  progress_line(const quantization_plan& plan, bool quiet);
+  /// Both must outlive it.
+  progress_line(const quantization_plan& plan, const common_options& options);
   void operator()(const progress& p);
 
  private:
-  bool quiet_, terminal_;
+  const common_options& options_;
+  terminal_line terminal_;
   stopwatch watch_;
   double drawn_ = -1;
-  time_left left_;
-  std::map<std::string, std::size_t> left_in_layer_;
-  std::size_t layers_ = 0, layers_done_ = 0;
+  time_left time_;
+  std::map<std::string, std::size_t, std::less<>> left_;  ///< tensors by layer; what is in no layer by its name
+  std::size_t layers_ = 0, layers_done_ = 0;              ///< of decoders and towers
 };
 
 /// The same for the calibration pass.
 class calibration_line {
  public:
-  explicit calibration_line(bool quiet);
+  /// The options must outlive it.
+  explicit calibration_line(const common_options& options) : options_{options} {}
   void operator()(const calibration_progress& p);
 
  private:
-  bool quiet_, terminal_, told_ = false;
+  const common_options& options_;
+  terminal_line terminal_;
+  bool told_ = false;
   std::size_t last_ = 0;  ///< layers
   double began_ = 0, now_ = 0;
   stopwatch watch_;

@@ -23,15 +23,6 @@ namespace qlib::program {
 
 namespace {
 
-/// Says what is wrong, with --json as a document too. The exit code.
-int fail(const quant_options& o, const errors& found) {
-  if (!o.common.json) return report_errors(found);
-  nlohmann::ordered_json j{{"errors", nlohmann::ordered_json::array()}};
-  for (const error& e : found) j["errors"].push_back(e.text());
-  fmt::print("{}\n", j.dump(1));
-  return report_errors(found);
-}
-
 /// Of a machine that failed when the work folder was there: the run can be continued.
 error resumable(error e) {
   if (e.kind == error_kind::run_failed && e.remedy.find("--resume") == std::string::npos)
@@ -73,7 +64,7 @@ int run(const quant_options& o) {
   if (found.empty()) found = check_target(p.plan, options);
   if (!o.report.empty())
     if (const status s = json_alone(o.report) ? check_report_file(o.report) : check_report_folder(o.report); !s) found.push_back(s.error());
-  if (!found.empty()) return fail(o, found);
+  if (!found.empty()) return report_errors(o.common, found);
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
   const auto letters = [](const std::string& name) {  // "Qwen3", "DeepSeek-V3": users write the name of the release
     std::string out;
@@ -93,31 +84,30 @@ int run(const quant_options& o) {
                                                 {"tensors", {{"quantized", p.plan.quantized}, {"float", p.plan.floats}}},
                                                 {"dry_run", true}}
                              .dump(1));
-    if (!o.common.quiet)
-      fmt::print(stderr, "qlib: dry run: {} layers would be quantized, {} written\n", p.plan.quantized,
-                 size_text(static_cast<double>(p.plan.output_bytes)));
+    log_info(o.common, fmt::format("dry run: {} layers would be quantized, {} written", p.plan.quantized,
+                                   size_text(static_cast<double>(p.plan.output_bytes))));
     return exit_done;
   }
   catch_signals();
   std::optional<calibration> found_ranges;
   double calibration_seconds = 0;
   const bool complete = nothing_left(p.plan, options);
-  if (complete && !o.common.quiet)
-    fmt::print(stderr, "qlib: {} is complete: nothing is done{}\n", o.save_path,
-               load_settings(o.save_path) ? "" : "; other options that its documents do not show need --overwrite");
+  if (complete)
+    log_info(o.common, fmt::format("{} is complete: nothing is done{}", o.save_path,
+                                   load_settings(o.save_path) ? "" : "; other options that its documents do not show need --overwrite"));
   if (p.forward && !complete) {
     const auto held = begin_run(options);  // given back before run_plan takes it
-    if (!held) return fail(o, {resumable(held.error())});
+    if (!held) return report_errors(o.common, {resumable(held.error())});
     for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
     if (const calibration_report& anti = p.forward->suppression.report; !anti.file.empty()) {
-      if (!o.common.quiet) fmt::print(stderr, "qlib: suppressing outliers: {}\n", anti.text());
+      log_info(o.common, "suppressing outliers: " + anti.text());
       for (const std::string& w : anti.warnings) log_warning(o.common, w);
     }
-    calibration_line line{o.common.quiet};
+    calibration_line line{o.common};
     auto ranges = run_calibration(o, p, [&](const calibration_progress& state) { line(state); });
     if (!ranges) {
       if (ranges.error().kind == error_kind::invalid_input) forget_pass(o.save_path);  // it would fail again
-      return fail(o, {resumable(ranges.error())});
+      return report_errors(o.common, {resumable(ranges.error())});
     }
     if (!ranges->resumed) options.keep_found = ranges->key;
     found_ranges = std::move(ranges->found);
@@ -127,11 +117,11 @@ int run(const quant_options& o) {
   }
   if (p.plan.rotation && !options.found && !complete) {
     auto folds = rotate_only(p.plan, checkpoint_parameters{p.source, p.layout});
-    if (!folds) return fail(o, {resumable(folds.error())});
+    if (!folds) return report_errors(o.common, {resumable(folds.error())});
     found_ranges = *std::move(folds);
     options.found = &*found_ranges;
   }
-  progress_line line{p.plan, o.common.quiet};
+  progress_line line{p.plan, o.common};
   options.on_progress = [&](const progress& state) { line(state); };
   if (p.npu) options.workers = p.npu->workers();
   auto done = run_plan(p.source, p.plan, options);
@@ -139,7 +129,7 @@ int run(const quant_options& o) {
     if (status s = p.npu->shutdown(); !s) log_warning(o.common, s.error().text());
   if (done)
     for (const std::string& w : done->warnings) log_warning(o.common, w);
-  if (!done) return fail(o, {resumable(done.error())});
+  if (!done) return report_errors(o.common, {resumable(done.error())});
   const double seconds = start.seconds();
 
   if (o.common.json || !o.report.empty()) {

@@ -187,10 +187,7 @@ errors prepare(const quant_options& o, prepared& out) {
   else if (o.part_file_size == 0 || out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
   if (ascend::names_npus(o.device)) {
-    const bool quiet = o.common.quiet;
-    auto npu = npu_devices::open(o.device, [quiet](std::string_view line) {
-      if (!quiet) fmt::print(stderr, "qlib: {}\n", line);
-    });
+    auto npu = npu_devices::open(o.device, [common = o.common](std::string_view line) { log_info(common, line); });
     if (npu) out.npu = *std::move(npu);
     else found.push_back(std::move(npu).error());
   } else if (auto backend = backend_for_device(o.device); !backend) {
@@ -271,19 +268,19 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, std::fun
     auto stored = interrupted_calibration(o, p, out.key);
     if (!stored) return std::move(stored).error();
     if (*stored) {
-      if (!o.common.quiet) fmt::print(stderr, "qlib: calibration of the interrupted run is used\n");
+      log_info(o.common, "calibration of the interrupted run is used");
       out.found = *std::move(*stored);
       out.resumed = true;
       return out;
     }
   }
-  if (!o.common.quiet) fmt::print(stderr, "qlib: calibrating: {}\n", data.report.text());
+  log_info(o.common, "calibrating: " + data.report.text());
   std::error_code ec;
   const bool left =
       o.resume && (std::filesystem::exists(stored_calibration_of(o.save_path), ec) || std::filesystem::exists(kept_pass_of(o.save_path), ec));
   how.on_progress = [&o, untold = left, shown = std::move(on_progress)](const calibration_progress& state) mutable {
-    if (std::exchange(untold, false) && state.work_before == 0 && !o.common.quiet)
-      fmt::print(stderr, "qlib: what calibration had found is damaged, or of a run with another --report: it starts again\n");
+    if (std::exchange(untold, false) && state.work_before == 0)
+      log_info(o.common, "what calibration had found is damaged, or of a run with another --report: it starts again");
     if (shown) shown(state);
   };
   how.keep = keep_pass{.path = kept_pass_of(o.save_path), .key = out.key, .resume = o.resume};

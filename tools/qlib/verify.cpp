@@ -29,9 +29,10 @@ nlohmann::ordered_json json_of(const std::vector<violation>& list) {
 int run(const verify_options& o) {
   std::optional<engine> target;
   if (!o.engine.empty() && !(target = engine_from_name(o.engine)))
-    return report_error({.where = "--engine", .problem = "\"" + o.engine + "\" is unknown", .remedy = "use vllm-ascend, mindie, vllm or vllm-gcu"});
+    return report_errors(
+        o.common, {{.where = "--engine", .problem = "\"" + o.engine + "\" is unknown", .remedy = "use vllm-ascend, mindie, vllm or vllm-gcu"}});
   verification found;
-  if (errors e = verify_checkpoint(o.directory, target, found); !e.empty()) return report_errors(e);
+  if (errors e = verify_checkpoint(o.directory, target, found); !e.empty()) return report_errors(o.common, e);
   if (o.common.json) {
     nlohmann::ordered_json j;
     j["format"] = found.format;
@@ -40,12 +41,14 @@ int run(const verify_options& o) {
     // A tensor's name is whatever bytes the file holds.
     fmt::print("{}\n", j.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else {
-    for (const violation& v : found.violations) fmt::print("{}\n", line_of(v));
+    for (const violation& v : found.violations) fmt::print("{}\n", one_line(line_of(v)));
     for (const violation& v : found.warnings) log_warning(o.common, line_of(v));
   }
-  if (!o.common.quiet)
-    fmt::print(stderr, "{}: {}{}, {} violation{}, {} warning{}\n", o.directory, found.format, target ? fmt::format(" for {}", name_of(*target)) : "",
-               found.violations.size(), found.violations.size() == 1 ? "" : "s", found.warnings.size(), found.warnings.size() == 1 ? "" : "s");
+  if (o.common.says_info())
+    print_stderr(one_line(fmt::format("{}: {}{}, {} violation{}, {} warning{}", o.directory, found.format,
+                                      target ? fmt::format(" for {}", name_of(*target)) : "", found.violations.size(),
+                                      found.violations.size() == 1 ? "" : "s", found.warnings.size(), found.warnings.size() == 1 ? "" : "s")) +
+                 "\n");
   return found.violations.empty() ? exit_done : exit_invalid;
 }
 

@@ -126,18 +126,18 @@ inline void verify_entries(findings& f, const ascend_description& d, const nlohm
 /// R4 and R6: what an engine fuses is of one type and has one input scale.
 inline void verify_fusion(findings& f, const ascend_description& d, const std::vector<std::string>& modules) {
   const std::string& file = f.folder().description_file();
+  std::map<std::string, std::string> type_of;
+  for (const std::string& m : modules) type_of[m] = *d.type_of(m + ".weight");
   for (const fused_group& g : fused_groups(modules)) {
-    std::set<std::string> types;
-    for (const std::string& m : g.members) types.insert(*d.type_of(m + ".weight"));
+    const members_by_type types = types_in(g, type_of);
     if (types.size() > 1) {
       std::string all;
-      for (const std::string& t : types) all += (all.empty() ? "" : ", ") + t;
-      if (g.experts)
-        f.refused_by(engine::vllm_ascend, file, g.name, "R4", "experts have the types " + all + ", but the type of expert 0 is taken for all");
-      else f.add(file, g.name, "R4", "is fused, but its shards have the types " + all);
+      for (const auto& [t, members] : types) all += (all.empty() ? "" : ", ") + t;
+      if (needs_one_type(g, "ascend_v1")) f.add(file, g.name, "R4", "is fused, but its shards have the types " + all);
+      else f.refused_by(engine::vllm_ascend, file, g.name, "R4", "experts have the types " + all + ", but the type of expert 0 is taken for all");
       continue;
     }
-    const std::string base = ascend_type_of(*types.begin()).base;
+    const std::string base = ascend_type_of(types.begin()->first).base;
     if (g.experts || (base != "W8A8" && base != "W8A8_MIX" && base != "W8A8S")) continue;
     for (const char* suffix : {".input_scale", ".input_offset"}) {
       std::set<double> seen;

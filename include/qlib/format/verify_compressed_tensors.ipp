@@ -48,11 +48,10 @@ QLIB_INLINE void verify_fused_schemes(findings& f, const std::vector<covered_mod
       names.push_back(m.name);
     }
   for (const fused_group& g : fused_groups(names)) {
-    std::set<std::string> seen;
-    for (const std::string& m : g.members) seen.insert(types[m]);
+    const members_by_type seen = types_in(g, types);
     if (seen.size() > 1) {
       std::string all;
-      for (const std::string& t : seen) all += (all.empty() ? "" : ", ") + t;
+      for (const auto& [t, members] : seen) all += (all.empty() ? "" : ", ") + t;
       f.add(file, g.name, "CT-fused", std::string{g.experts ? "is one fused layer of experts" : "is fused"} + ", but the types are " + all);
       continue;
     }

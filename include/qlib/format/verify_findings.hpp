@@ -1,6 +1,7 @@
 /// What the checks of all formats share: how a finding is recorded, and the questions asked of one tensor.
 #pragma once
 #include <qlib/core/convert.hpp>
+#include <qlib/format/fused_groups.hpp>
 #include <qlib/format/verify.hpp>
 #include <qlib/format/weight_folder.hpp>
 #include <qlib/model/module_class.hpp>
@@ -116,16 +117,6 @@ class findings {
   std::string prefix_;
   verification& out_;
 };
-
-/// Layers "self_attn.q_proj", "mlp.gate_proj", ... that engines fuse into one: the members of a group share type and input scale.
-struct fused_group {
-  std::string name;                  ///< "model.layers.0.self_attn (q_proj, k_proj, v_proj)"
-  std::vector<std::string> members;  ///< module names, two or more
-  bool experts = false;              ///< all experts of a layer
-};
-
-/// The groups among `modules`, which are sorted.
-std::vector<fused_group> fused_groups(std::span<const std::string> modules);
 
 /// nn.Linear to those who load a module of this name: heads and routers too.
 inline bool is_linear_name(std::string_view module) {

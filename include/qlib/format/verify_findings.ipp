@@ -6,7 +6,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <map>
 
 namespace qlib::inline v0::detail {
 
@@ -99,41 +98,6 @@ QLIB_INLINE void findings::check_whole(const stored_tensor* t, double low, doubl
 QLIB_INLINE std::vector<double> findings::values(const stored_tensor& t) const {
   std::vector<double> out;
   for_each_value(t.info.dtype, folder_.bytes(t), [&](std::size_t, double v) { out.push_back(v); });
-  return out;
-}
-
-QLIB_INLINE std::vector<fused_group> fused_groups(std::span<const std::string> modules) {
-  // Which projections share a matrix multiplication in vLLM and vLLM-Ascend (packed_modules_mapping).
-  static constexpr std::array<std::array<std::string_view, 3>, 6> fused{{{"q_proj", "k_proj", "v_proj"},
-                                                                         {"gate_proj", "up_proj", ""},
-                                                                         {"w1", "w3", ""},
-                                                                         {"q_a_proj", "kv_a_proj_with_mqa", ""},
-                                                                         {"in_proj_qkv", "in_proj_z", ""},
-                                                                         {"in_proj_b", "in_proj_a", ""}}};
-  std::vector<fused_group> out;
-  std::map<std::string, std::size_t, std::less<>> by_parent;
-  for (const std::string& module : modules) {
-    const std::size_t dot = module.rfind('.');
-    if (dot == std::string::npos) continue;
-    const std::string_view parent = std::string_view{module}.substr(0, dot), last = std::string_view{module}.substr(dot + 1);
-    std::string key;
-    const bool expert = is_expert(module);
-    if (expert) {
-      key = module.substr(0, module.find(".experts.") + 8);
-    } else {
-      for (const auto& members : fused)
-        if (std::ranges::find(members, last) != members.end() && !last.empty()) {
-          key = std::string{parent} + " (";
-          for (std::size_t i = 0; i < members.size() && !members[i].empty(); ++i) key += (i ? ", " : "") + std::string{members[i]};
-          key += ")";
-        }
-    }
-    if (key.empty()) continue;
-    const auto [at, added] = by_parent.emplace(key, out.size());
-    if (added) out.push_back({key, {}, expert});
-    out[at->second].members.push_back(module);
-  }
-  std::erase_if(out, [](const fused_group& g) { return g.members.size() < 2; });
   return out;
 }
 

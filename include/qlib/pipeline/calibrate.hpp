@@ -58,8 +58,9 @@ result<calibration> calibrate(const decoder& model, const quantization_plan& pla
 /// What a plan without operands and sub-graphs has to find: the folds of its rotation, if it has one.
 result<calibration> rotate_only(const quantization_plan& plan, const parameter_source& source);
 
-/// The linears whose inputs have the highest range scores, highest first, at most `count`: what msModelSlim's `disable_level` keeps float.
-/// Linears with the same score (they read the same rows) keep model order.
+/// The linears with the highest range scores of their inputs, highest first: `count` groups of equal score, as msModelSlim's LayerSelector counts
+/// `disable_level`, so that layers which read the same input go together and count once. A group brings along what engines load into one matrix with
+/// one of its linears (format/fused_groups.hpp): all experts of a layer.
 std::vector<std::string> layers_by_range_score(const quantization_plan& plan, const calibration& found, std::size_t count);
 
 /// What was found for `from`, in the order of `to`, whose operands are among those of `from`.

@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/core/buffer.hpp>
+#include <qlib/format/fused_groups.hpp>
 #include <qlib/pipeline/calibrate.hpp>
 #include <qlib/pipeline/operand_watch.ipp>
 #include <qlib/pipeline/pass_keeper.ipp>
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 
 namespace qlib::inline v0 {
 
@@ -190,12 +192,34 @@ QLIB_INLINE result<calibration> rotate_only(const quantization_plan& plan, const
 
 QLIB_INLINE std::vector<std::string> layers_by_range_score(const quantization_plan& plan, const calibration& found, std::size_t count) {
   std::vector<std::size_t> order;
-  for (const work_item& item : plan.items)
+  std::vector<std::string> sorted;
+  for (const work_item& item : plan.items) {
+    if (item.encoding) sorted.push_back(item.name);
     if (item.encoding && item.operand) order.push_back(*item.operand);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return found.operands[a].range_score > found.operands[b].range_score; });
+  }
+  std::sort(sorted.begin(), sorted.end());
+  const std::vector<fused_group> groups = fused_groups(sorted);
+  std::map<std::string_view, const fused_group*> group_of;
+  for (const fused_group& g : groups)
+    for (const std::string& m : g.members) group_of[m] = &g;
+  const auto score = [&](std::size_t operand) { return found.operands[operand].range_score; };
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return score(a) > score(b); });
   std::vector<std::string> names;
-  for (std::size_t i = 0; i < order.size() && i < count; ++i) names.push_back(plan.operands[order[i]].name);
+  std::set<std::string_view> taken;
+  const auto take = [&](const std::string& name) {
+    if (taken.insert(name).second) names.push_back(name);
+  };
+  for (std::size_t i = 0, sets = 0; i < order.size(); ++i) {
+    const std::string& name = plan.operands[order[i]].name;
+    if (taken.contains(name)) continue;
+    if (sets++ == count) break;
+    for (std::size_t same = i; same < order.size() && score(order[same]) == score(order[i]); ++same) {
+      const std::string& tied = plan.operands[order[same]].name;
+      take(tied);
+      if (const auto g = group_of.find(tied); g != group_of.end())
+        for (const std::string& m : g->second->members) take(m);
+    }
+  }
   return names;
 }
 

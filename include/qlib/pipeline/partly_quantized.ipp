@@ -3,12 +3,10 @@
 #include <qlib/core/buffer.hpp>
 #include <qlib/core/parallel.hpp>
 #include <qlib/format/compressed_tensors_config.hpp>
-#include <qlib/io/python_json.ipp>
 #include <qlib/pipeline/compose.hpp>
 #include <qlib/pipeline/partly_quantized.hpp>
+#include <qlib/pipeline/planned_config.hpp>
 #include <qlib/pipeline/row_quantizer.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -59,19 +57,6 @@ inline std::optional<activation_arithmetic> compressed_input(const stored_config
   a.symmetric = in.symmetric;
   a.group_size = in.strategy == "group" ? in.group_size : 0;
   return a;
-}
-
-/// `quantization_config` of the config.json that a plan writes.
-inline stored_config planned_config(const quantization_plan& plan) {
-  stored_config out;
-  out.names = loaded_names{plan.model_type};
-  for (const output_slot& s : plan.slots) out.names.see(s.tensor.name);
-  for (const document& d : plan.documents) {
-    if (d.name != "config.json") continue;
-    const nlohmann::json config = detail::parse_python_json(d.text);
-    if (config.is_object() && config.contains("quantization_config")) read_compressed_tensors_config(config["quantization_config"].dump(), out);
-  }
-  return out;
 }
 
 /// Rows that are quantized by one task: whole tiles.

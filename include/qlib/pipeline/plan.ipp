@@ -1,11 +1,13 @@
 #pragma once
 #include <qlib/format/ascend_schemes.hpp>
+#include <qlib/format/fused_groups.hpp>
 #include <qlib/model/module_name.hpp>
 #include <qlib/pipeline/fingerprint.ipp>
 #include <qlib/pipeline/place_slots.ipp>
 #include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/plan_choices.ipp>
 #include <qlib/pipeline/plan_items.ipp>
+#include <qlib/pipeline/planned_config.hpp>
 #include <qlib/pipeline/planner.ipp>
 
 #include <map>
@@ -37,6 +39,8 @@ inline errors planner::make(quantization_plan& out) {
   check();
   if (!found_.empty()) return found_;
   if (status s = finish(); !s) return {s.error()};
+  check_fused();
+  if (!found_.empty()) return found_;
   out = std::move(plan_);
   return {};
 }
@@ -170,6 +174,57 @@ inline status planner::finish() {
   plan_.documents = std::visit([&](const auto& f) { return f.documents(about_); }, options_.format);
   plan_.fingerprint = fingerprint_of(plan_, source_, options_.follow);
   return {};
+}
+
+/// "q_proj FLOAT, k_proj and v_proj W8A8"; of experts "24 of W8A8, 3 of FLOAT".
+inline std::string types_text(const fused_group& g, const members_by_type& types) {
+  std::string text;
+  for (const auto& [type, members] : types) {
+    text += text.empty() ? "" : ", ";
+    for (std::size_t i = 0; i < members.size() && !g.experts; ++i) text += (i ? " and " : "") + members[i].substr(members[i].rfind('.') + 1);
+    text += g.experts ? std::to_string(members.size()) + " of " + type : " " + type;
+  }
+  return text;
+}
+
+inline void planner::check_fused() {
+  const bool ascend = plan_.format == "ascend_v1";
+  const stored_config config = ascend ? stored_config{} : planned_config(plan_);
+  std::map<std::string, std::string> types;
+  std::vector<std::string> names;
+  for (const manifest::linear& l : about_.linears) {
+    const stored_scheme* s = ascend || l.quant_type.empty() ? nullptr : config.scheme_of(l.name);
+    types[l.name] = l.quant_type.empty() ? "FLOAT" : s ? type_text(*s) : l.quant_type;
+    names.push_back(l.name);
+  }
+  std::sort(names.begin(), names.end());
+  struct mix {
+    fused_group first;
+    std::size_t count = 0;
+    bool with_floats = false;
+  };
+  std::map<std::pair<bool, std::string>, mix> mixes;  // by whether it is an error, and what is said of it
+  for (fused_group& g : fused_groups(names)) {
+    const members_by_type members = types_in(g, types);
+    if (members.size() == 1) continue;
+    mix& m = mixes[{needs_one_type(g, plan_.format) && options_.follow == compat::none, types_text(g, members)}];
+    if (m.count++ == 0) m = {std::move(g), 1, members.contains("FLOAT")};
+  }
+  for (const auto& [key, m] : mixes) {
+    const std::string subject = m.first.name + (m.count > 1 ? " and " + std::to_string(m.count - 1) + " more" : "");
+    const std::string problem = "engines load it as one matrix of one type, but it would be " + key.second;
+    std::string remedy = "let one stage of the recipe match all of them";
+    if (m.with_floats) {
+      remedy = "name all of them or none where layers are left out";
+      if (recipe_.source == "flags" && !m.first.experts) {
+        std::string all;
+        for (const std::string& member : m.first.members) all += (all.empty() ? "" : ",") + member;
+        remedy += ", as in --disable_names " + all;
+      }
+    }
+    if (key.first) found_.push_back({.where = source_.directory(), .subject = subject, .problem = problem, .remedy = remedy});
+    else plan_.warnings.push_back(subject + ": " + problem + ": " + remedy);
+  }
 }
 
 }  // namespace detail

@@ -48,6 +48,9 @@ class planner {
   bool is_computed(const matrix_module& m, const scheme& s) const;
   /// Types that are written but that vLLM-Ascend has no scheme for: MindIE, or nobody, loads them.
   void check_engine();
+  /// What engines load as one matrix has one type, as `qlib verify` will ask; with --compat, whose tools write mixes too, that is a warning. After
+  /// the documents.
+  void check_fused();
   /// Names of a list that no module has are slips: the layer that was meant is quantized.
   void check_ignored();
   /// Stages that say the same layers twice: all but the first are without effect there.
