@@ -248,42 +248,49 @@ TEST_CASE("the error of a layer's own output is that of the product") {
   // The input of the first layer's attention is the embedding after its norm; the rest is multiplied out in f64.
   const std::size_t width = m.description.hidden_size;
   std::vector<float> x(16 * width), gain(width), w(width * width);
-  const matrix_view<float> input{x.data(), 16, width}, weight{w.data(), width, width};
+  const matrix_view<float> input{x.data(), 16, width};
   decoder model;
   REQUIRE(decoder::create(m.description, *m.parameters, planned_model::forward(), model).empty());
   REQUIRE(model.embed(s[0], input));
   REQUIRE(m.parameters->read("model.layers.0.input_layernorm.weight", {gain.data(), 1, width}));
-  REQUIRE(m.parameters->read("model.layers.0.self_attn.q_proj.weight", weight));
-  double difference = 0, squares = 0;
   const auto steps = [&](const double* v, std::vector<double>& out) {  // symmetric int8 of one row
     double most = 0;
     for (std::size_t c = 0; c < width; ++c) most = std::max(most, std::fabs(v[c]));
     for (std::size_t c = 0; c < width; ++c) out[c] = std::nearbyint(v[c] / (most / 127)) * (most / 127);
   };
   std::vector<double> row(width), quantized_row(width), column(width), quantized_column(width);
-  for (std::size_t r = 0; r < 16; ++r) {
-    double mean = 0;
-    for (std::size_t c = 0; c < width; ++c) mean += static_cast<double>(input(r, c)) * input(r, c) / static_cast<double>(width);
-    for (std::size_t c = 0; c < width; ++c) row[c] = input(r, c) / std::sqrt(mean + m.description.eps) * gain[c];
-    steps(row.data(), quantized_row);
-    for (std::size_t o_channel = 0; o_channel < width; ++o_channel) {
-      for (std::size_t c = 0; c < width; ++c) column[c] = weight(o_channel, c);
-      steps(column.data(), quantized_column);
-      double y = 0, q = 0;
-      for (std::size_t c = 0; c < width; ++c) y += row[c] * column[c], q += quantized_row[c] * quantized_column[c];
-      difference += (q - y) * (q - y);
-      squares += y * y;
+  const std::vector<std::string> names{"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "model.layers.0.self_attn.v_proj"};
+  double expected = 0;
+  for (const std::string& name : names) {
+    const std::size_t outputs = (*m.parameters->shape(name + ".weight"))[0];
+    const matrix_view<float> weight{w.data(), outputs, width};
+    REQUIRE(m.parameters->read(name + ".weight", weight));
+    double difference = 0, squares = 0;
+    for (std::size_t r = 0; r < 16; ++r) {
+      double mean = 0;
+      for (std::size_t c = 0; c < width; ++c) mean += static_cast<double>(input(r, c)) * input(r, c) / static_cast<double>(width);
+      for (std::size_t c = 0; c < width; ++c) row[c] = input(r, c) / std::sqrt(mean + m.description.eps) * gain[c];
+      steps(row.data(), quantized_row);
+      for (std::size_t o_channel = 0; o_channel < outputs; ++o_channel) {
+        for (std::size_t c = 0; c < width; ++c) column[c] = weight(o_channel, c);
+        steps(column.data(), quantized_column);
+        double y = 0, q = 0;
+        for (std::size_t c = 0; c < width; ++c) y += row[c] * column[c], q += quantized_row[c] * quantized_column[c];
+        difference += (q - y) * (q - y);
+        squares += y * y;
+      }
     }
+    expected += difference / squares / static_cast<double>(names.size());
   }
-  // That of q_proj alone: a plan with it and nothing else.
-  qlib::recipe one = flags_recipe("w8a8_dynamic");
-  one.stages[0].targets = {"model.layers.0.self_attn.q_proj"};
-  const planned_model alone{sources + "llama128", one, ascend_v1_format{}, {}};
+  // A plan with them and nothing else.
+  qlib::recipe few = flags_recipe("w8a8_dynamic");
+  few.stages[0].targets = names;
+  const planned_model alone{sources + "llama128", few, ascend_v1_format{}, {}};
   const auto q = alone.analyzed(s, o);
   REQUIRE(q);
   REQUIRE(q->layers.size() == 1);
   // 1e-3: a value near a rounding boundary may fall to its other side in f32, one step of thousands.
-  CHECK(*q->layers[0].mse == doctest::Approx(difference / squares).epsilon(1e-3));
+  CHECK(*q->layers[0].mse == doctest::Approx(expected).epsilon(1e-3));
 }
 
 TEST_CASE("the score by range is what --disable_level ranks by, and costs one forward") {

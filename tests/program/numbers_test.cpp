@@ -1,6 +1,8 @@
 /// A number of a flag is what it says, or it is refused by its name before anything is read.
 #include "run_program.hpp"
 
+#include <utility>
+
 using namespace qlib_test;
 
 namespace {
@@ -27,9 +29,12 @@ TEST_CASE("a number of a flag that is none, is not finite, is out of range or do
   };
   const std::vector<row> rows{
       {"quant", "--seed", {"-1", "nan", "1.5", "18446744073709551616", "0x10", "8x", ""}},
-      {"quant", "--part_file_size", {"nan", "-nan", "inf", "-inf", "-1", "1e400", "8x", "0x1p3"}},
+      {"quant", "--part_file_size", {"nan", "-nan", "inf", "-inf", "-1", "1e400", "8x", "0x1p3", "2000000GiB"}},
       {"quant", "--group_size", {"0", "-1", "nan", "1e400", "99999999999999999999", "64x"}},
-      {"quant", "--max_memory", {"0", "0GB", "-1", "-8GiB", "nan", "inf", "99999999999999999999", "GB", "8 potatoes", "1e400"}},
+      {"quant",
+       "--max_memory",
+       {"0", "0GB", "-1", "-8GiB", "nan", "inf", "99999999999999999999", "GB", "8 potatoes", "1e400", "1.2.3MB", ".", "8iB", "8Kii", "99999999TiB",
+        "0.4"}},
       {"quant", "--calib_samples", {"0", "-3", "nan", "8x"}},
       {"quant", "--calib_length", {"0", "-1", "1e400"}},
       {"quant", "--fraction", {"nan", "inf", "-0.5", "1.5", "1e400", "8x"}},
@@ -75,5 +80,42 @@ TEST_CASE("numbers at the ends of their ranges are taken") {
     all.push_back("--dry_run");
     const program_result r = run_program(all);
     CHECK_MESSAGE(r.exit_code == 0, r.err);
+  }
+}
+
+TEST_CASE("a size is a number with or without a fraction, in powers of 1000 or of 1024") {
+  temporary_folder folder;
+  const std::string out = folder.path("out");
+  const auto told = [&](const std::string& size) {
+    const program_result r = run_program({"quant", "--model_path", model, "--save_path", out, "--quant_type", "w8a16", "--max_memory", size});
+    CHECK(r.exit_code == 2);
+    CHECK_MESSAGE(r.err.find("is too little for this model: give at least ") != std::string::npos, r.err);
+    return r.err.substr(0, r.err.find(" is too little"));
+  };
+  for (const auto& [size, means] : std::vector<std::pair<std::string, std::string>>{{"1500000", "1.50 MB"},
+                                                                                    {"1.5MB", "1.50 MB"},
+                                                                                    {"1.5 mb", "1.50 MB"},
+                                                                                    {"0.0015G", "1.50 MB"},
+                                                                                    {"1500k", "1.50 MB"},
+                                                                                    {"0.5MiB", "524.29 kB"},
+                                                                                    {"512Ki", "524.29 kB"},
+                                                                                    {"0.001GiB", "1.07 MB"}}) {
+    CAPTURE(size);
+    CHECK(told(size) == "qlib: error: --max_memory " + means + ":");
+  }
+  // What an error tells to give is enough.
+  const std::string all = run_program({"quant", "--model_path", model, "--save_path", out, "--quant_type", "w8a16", "--max_memory", "1MB"}).err;
+  const std::size_t at = all.find("give at least ") + 14;
+  const std::string enough = all.substr(at, all.find(',', at) - at);
+  const program_result r = run_program({"quant", "--model_path", model, "--save_path", out, "--quant_type", "w8a16", "--max_memory", enough});
+  CHECK_MESSAGE(r.exit_code == 0, enough << ": " << r.err);
+  std::filesystem::remove_all(out);
+  for (const char* part : {"3MB", "0.0028GiB", "0.0028"}) {
+    CAPTURE(part);
+    CHECK(run_program({"quant", "--model_path", model, "--save_path", out, "--quant_type", "w8a16", "--part_file_size", part}).exit_code == 0);
+    std::size_t files = 0;
+    for (const auto& f : std::filesystem::directory_iterator{out}) files += f.path().extension() == ".safetensors";
+    CHECK(files > 1);
+    std::filesystem::remove_all(out);
   }
 }

@@ -101,25 +101,28 @@ TEST_CASE("--logits replaces neither samples nor a file of a checkpoint") {
   const std::string ids = m.path + "/eval_ids.safetensors";
   for (const std::string& logits : {m.path + "/model.safetensors", ids})
     check_refused(m.folder.path(), {"eval", "--model_path", m.path, "--ids", ids, "--samples", "1", "--length", "8", "--logits", logits},
-                  {{logits, "would replace what is read"}});
+                  {{logits, "would replace"}});
+  const std::string fresh = m.path + "/logits.safetensors";
+  check_refused(m.folder.path(), {"eval", "--model_path", m.path, "--ids", ids, "--samples", "1", "--length", "8", "--logits", fresh},
+                {{fresh, "in the folder of a checkpoint, whose loaders would read them as weights"}});
 }
 
 TEST_CASE("names that no layer has are named, and a flag beside a recipe is refused") {
   const own_model m;
   const std::string out = m.folder.path("out");
   const program_result r = run_program({"quant", "--model_path", m.path, "--save_path", out, "--quant_type", "w8a16", "--disable_names",
-                                        "model.layers.0.mlp.up_proj,model.layers.0.mlp.upproj", "--dry_run"});
+                                        "model.layers.0.mlp.down_proj,model.layers.0.mlp.upproj", "--dry_run"});
   CHECK(r.exit_code == 0);
   CHECK(r.err.find("\"model.layers.0.mlp.upproj\" is to be left alone, but no layer has this name") != std::string::npos);
-  CHECK(r.err.find("\"model.layers.0.mlp.up_proj\"") == std::string::npos);
+  CHECK(r.err.find("\"model.layers.0.mlp.down_proj\"") == std::string::npos);
   CHECK(r.err.find("\"lm_head\"") == std::string::npos);
   const program_result glob = run_program({"plan", "--quiet", "--json", "--model_path", m.path, "--quant_type", "w8a16", "--disable_names",
-                                           "*.mlp.up_proj,*.mlp.{up,down}proj,model.layers.[0-3].nothing"});
+                                           "*.mlp.down_proj,*.mlp.{up,down}proj,model.layers.[0-3].nothing"});
   CHECK(glob.exit_code == 0);
   CHECK(json::parse(glob.out)["warnings"] == json{"--disable_names: \"*.mlp.{up,down}proj\" is to be left alone, but no layer has this name",
                                                   "--disable_names: \"model.layers.[0-3].nothing\" is to be left alone, but no layer has this name"});
   const program_result regex = run_program({"plan", "--quiet", "--json", "--model_path", m.path, "--quant_type", "w8a16", "--ignore",
-                                            R"(re:.*\.[0,1]{1,2}\.mlp\.(up|down,?)_proj,re:.*[(,]nothing)"});
+                                            R"(re:.*\.[0,1]{1,2}\.mlp\.(gate|up|down,?)_proj,re:.*[(,]nothing)"});
   CHECK_MESSAGE(regex.exit_code == 0, regex.err);
   CHECK(json::parse(regex.out)["warnings"].size() == 1);  // of the second alone
   const std::string recipe = m.folder.write("recipe.yaml", "QuantizationModifier: {targets: [Linear], scheme: W8A16}\n");

@@ -42,7 +42,7 @@ TEST_CASE("--resume refuses other flags before it calibrates, and names the sett
   refused(with(first, {"--seed", "5"}), {"calibration data was 4 samples, 128 tokens"});
   refused(with(first, {"--act_method", "1"}), {"stage 1 input observer was auto_mixed, is minmax"});
   refused(with(first, {"--observer", "mse"}), {"stage 1 observer was minmax, is mse"});
-  refused(with(first, {"--disable_names", "*.mlp.up_proj"}), {"stage 1 ignore was lm_head, is *.mlp.up_proj,lm_head"});
+  refused(with(first, {"--disable_names", "*.mlp.down_proj"}), {"stage 1 ignore was lm_head, is *.mlp.down_proj,lm_head"});
   refused(with(first, {"--disable_level", "L2"}), {"disable_level was not given, is 2"});
   refused(with(first, {"--anti_method", "m4"}), {"outlier suppression 1 method was not given, is iter_smooth"});
   refused(with(first, {"--reproducible"}), {"reproducible was false, is true"});

@@ -94,6 +94,10 @@ TEST_CASE("flags that contradict each other are named both") {
       {{.quant_type = "w8a16", .a_bit = 8}, "--quant_type w8a16", "--a_bit 8"},
       {{.quant_type = "w4a16", .w_bit = 8}, "--quant_type w4a16", "--w_bit 8"},
       {{.quant_type = "w4a16", .is_dynamic = true}, "--quant_type w4a16", "--is_dynamic"},
+      {{.quant_type = "w8a8_dynamic", .is_dynamic = false}, "--quant_type w8a8_dynamic", "--is_dynamic False"},
+      {{.quant_type = "fp8_dynamic", .is_dynamic = false}, "--quant_type fp8_dynamic", "--is_dynamic False"},
+      {{.quant_type = "w8a8_mix", .pdmix = false}, "--quant_type w8a8_mix", "--pdmix False"},
+      {{.quant_type = "w8a8c8", .use_kvcache_quant = false}, "--quant_type w8a8c8", "--use_kvcache_quant False"},
       {{.quant_type = "w8a8_dynamic", .group_size = 64}, "--quant_type w8a8_dynamic", "--group_size 64"},
       {{.quant_type = "fp8_dynamic", .group_size = 128}, "--quant_type fp8_dynamic", "--group_size 128"},
       {{.quant_type = "w8a8_dynamic", .w_sym = false}, "--quant_type w8a8_dynamic", "--w_sym false"},
@@ -132,6 +136,8 @@ TEST_CASE("the KV cache is a stage of its own, a scale a channel") {
 }
 
 TEST_CASE("flags that agree with the quant type are accepted") {
+  CHECK_FALSE(only_stage({.quant_type = "w8a8", .is_dynamic = false, .pdmix = false, .use_kvcache_quant = false}).scheme.dynamic_prefill);
+  CHECK(only_stage({.quant_type = "w8a16", .is_dynamic = false}).scheme.weights->num_bits == 8);
   CHECK(only_stage({.quant_type = "w8a8_dynamic", .w_bit = 8, .a_bit = 8, .w_sym = true, .observer = "minmax", .rounder = "rtn", .is_dynamic = true})
             .scheme.weights->num_bits == 8);
 }

@@ -1,6 +1,7 @@
 /// The report as data, JSON, page and text.
 #include <doctest/doctest.h>
 #include <qlib/report/figures.hpp>
+#include <qlib/report/median_error.hpp>
 #include <qlib/report/module_place.hpp>
 #include <qlib/report/number_text.hpp>
 #include <qlib/report/report_html.hpp>
@@ -352,4 +353,20 @@ TEST_CASE("the text names sizes, perplexity and the worst layers") {
   CHECK(text.find("10.0 MB -> 6.00 MB (1.67x)") != text.npos);
   CHECK(text.find("12.5000 (was 12.2500)") != text.npos);
   CHECK(text.find("lm_head  3.16 %  W8A16") != text.npos);
+}
+
+TEST_CASE("page and text name the same median, of an even number of layers the mean of the middle two") {
+  qlib::accuracy_report r;
+  for (const double relative : {0.5, 0.1, 0.2, 0.4}) {
+    qlib::reported_layer l;
+    l.name = "model.layers." + std::to_string(r.layers.size()) + ".mlp.up_proj";
+    l.error = qlib::weight_error{.mse = relative * relative, .rms = 1};
+    r.layers.push_back(l);
+  }
+  CHECK(*qlib::median_error(r) == doctest::Approx(0.3));
+  CHECK(text_of(r).find("median 30.0 %, worst 50.0 %") != std::string::npos);
+  CHECK(html_of(r).find("<dd>30.0 %</dd><dd>median of 4 layers; the worst 50.0 %</dd>") != std::string::npos);
+  r.layers.pop_back();
+  CHECK(*qlib::median_error(r) == doctest::Approx(0.2));
+  CHECK_FALSE(qlib::median_error({}));
 }

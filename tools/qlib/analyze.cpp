@@ -145,7 +145,7 @@ int run(const analyze_flags& f) {
   prepared p;
   errors bad = prepare(o, p);
   found.insert(found.end(), bad.begin(), bad.end());
-  if (!found.empty()) return report_errors(found);
+  if (!found.empty()) return report_errors(o.common, found);
   for (const std::string& w : p.plan.warnings) log_warning(o.common, w);
   for (const std::string& w : p.forward->data.report.warnings) log_warning(o.common, w);
 
@@ -153,7 +153,7 @@ int run(const analyze_flags& f) {
   if (!p.plan.operands.empty() || !p.plan.suppressions.empty() || p.plan.rotation) {
     log_info(o.common, "calibrating: " + p.forward->data.report.text());
     auto calibrated = calibrate(p.forward->model, p.plan, p.forward->data.samples, {.suppress_samples = p.forward->suppression.samples});
-    if (!calibrated) return report_error(calibrated.error());
+    if (!calibrated) return report_errors(o.common, {calibrated.error()});
     ranges = *std::move(calibrated);
     for (const std::string& w : ranges->warnings) log_warning(o.common, w);
   }
@@ -174,7 +174,7 @@ int run(const analyze_flags& f) {
   const model_folds none;
   const folded_parameters floats{p.forward->parameters, ranges ? ranges->folds : none};  // what is quantized is behind the folds
   const auto done = analyze(*p.description, floats, p.plan, ranges ? &*ranges : nullptr, p.forward->data.samples, how);
-  if (!done) return report_error(done.error());
+  if (!done) return report_errors(o.common, {done.error()});
   for (const std::string& w : done->warnings) log_warning(o.common, w);
   const double seconds = start.seconds();
 
@@ -208,7 +208,7 @@ void declare_analyze(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   c->add_option("--analyze_tokens", flags->tokens, "tokens of the samples that are used")->capture_default_str();
   at_least_one(c->add_option("--keep", flags->keep, "keep so many of the most sensitive groups float"), "leave it out for the ranking alone");
-  byte_number(c->add_option("--budget", flags->budget, "keep float what gains most for its bytes, adding at most so many, such as 500MB"), true,
+  byte_number(c->add_option("--budget", flags->budget, "keep float what gains most for its bytes, adding at most so many, such as 500MB or 0.5GiB"),
               "leave it out for the ranking alone");
   c->add_option("--out", flags->out, "write the list for --disable_names here, one line");
   c->add_flag("--bf16", flags->bf16, "products in bf16: faster, and a noise that hides small differences");

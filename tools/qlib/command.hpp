@@ -19,8 +19,8 @@ inline constexpr int exit_done = 0, exit_failed = 1, exit_invalid = 2;
 /// Flags that every command has.
 struct common_options {
   bool json = false, quiet = false;
-  std::string log_level{};             ///< as given
-  verbosity says = verbosity::info;    ///< of both
+  std::string log_level{};           ///< as given
+  verbosity says = verbosity::info;  ///< of both
 
   bool says_info() const { return says >= verbosity::info; }
 };
@@ -41,6 +41,9 @@ void log_debug(const common_options& options, std::string_view text);
 
 /// "3.20 GB": powers of ten, as disks and file managers count.
 std::string size_text(double bytes);
+
+/// The same, rounded up, with room for what differs from run to run: a size to give.
+std::string enough_text(double bytes);
 
 /// "40 s", "12 min", "3.5 h".
 std::string duration_text(double seconds);

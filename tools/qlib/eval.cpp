@@ -41,16 +41,19 @@ errors load_samples(const eval_options& o, calibration_data& out) {
   return load_calibration_texts(o.text, *words, how, limits, out);
 }
 
-/// Whether the logits would be written over samples, or among the files of a checkpoint.
-bool is_input(const eval_options& o) {
+/// What is wrong with the place of the logits; empty: nothing.
+std::string wrong_place(const eval_options& o) {
   namespace fs = std::filesystem;
   std::error_code ec;
+  const bool existing = fs::exists(o.logits, ec);
   for (const std::string& file : {o.text, o.ids})
-    if (!file.empty() && fs::equivalent(file, o.logits, ec)) return true;
+    if (!file.empty() && fs::equivalent(file, o.logits, ec)) return "--logits would replace what is read";
   const fs::path folder = fs::absolute(o.logits, ec).parent_path();
   for (const std::string& model : {o.model_path, o.reference})
-    if (!model.empty() && fs::equivalent(model, folder, ec)) return true;
-  return false;
+    if (!model.empty() && fs::equivalent(model, folder, ec))
+      return existing ? "--logits would replace a file of the checkpoint"
+                      : "--logits lie in the folder of a checkpoint, whose loaders would read them as weights";
+  return {};
 }
 
 int run(const eval_options& o) {
@@ -61,12 +64,13 @@ int run(const eval_options& o) {
   if (o.phase != "decode" && o.phase != "prefill")
     found.push_back({.where = "--phase", .subject = o.phase, .problem = "is not known", .remedy = "use decode or prefill"});
   if (o.reproducible && o.bf16) found.push_back({.where = "--bf16", .problem = "is not reproducible", .remedy = "leave out --reproducible"});
-  if (!o.logits.empty() && is_input(o))
-    found.push_back({.where = o.logits, .problem = "--logits would replace what is read", .remedy = "write them somewhere else"});
-  if (!found.empty()) return report_errors(found);
+  if (!o.logits.empty())
+    if (std::string wrong = wrong_place(o); !wrong.empty())
+      found.push_back({.where = o.logits, .problem = std::move(wrong), .remedy = "write them somewhere else"});
+  if (!found.empty()) return report_errors(o.common, found);
 
   calibration_data data;
-  if (errors bad = load_samples(o, data); !bad.empty()) return report_errors(bad);
+  if (errors bad = load_samples(o, data); !bad.empty()) return report_errors(o.common, bad);
   for (const std::string& w : data.report.warnings) log_warning(o.common, w);
   if (!data.report.file.empty()) log_info(o.common, data.report.text());
 
@@ -78,7 +82,7 @@ int run(const eval_options& o) {
   how.logits_path = o.logits;
   how.progress = [&o](std::size_t done, std::size_t all) { log_info(o.common, fmt::format("layer {}/{}", done, all)); };
   evaluation r;
-  if (errors bad = evaluate(o.model_path, o.reference, data.samples, how, r); !bad.empty()) return report_errors(bad);
+  if (errors bad = evaluate(o.model_path, o.reference, data.samples, how, r); !bad.empty()) return report_errors(o.common, bad);
 
   if (o.common.json) {
     const auto number = [](const std::optional<double>& v) { return v ? nlohmann::ordered_json(*v) : nlohmann::ordered_json(nullptr); };

@@ -73,6 +73,14 @@ errors prepare_forward(const quant_options& o, prepared& p) {
                        .remedy = "name layers with --disable_names, or choose a static type"});
     return found;
   }
+  // Nothing would be left to quantize.
+  const auto layers = [&](const work_item& i) { return i.encoding && i.operand; };
+  const auto ranked = static_cast<std::size_t>(std::count_if(p.plan.items.begin(), p.plan.items.end(), layers));
+  if (const std::size_t groups = most_range_groups(p.plan); *level > 0 && *level >= groups && ranked == p.plan.quantized)
+    found.push_back({.where = "--disable_level " + o.disable_level,
+                     .problem = "would keep all " + std::to_string(ranked) + " layers float: they are at most " + std::to_string(groups) +
+                                " groups that read the same input",
+                     .remedy = "give a smaller level"});
   if (!found.empty()) return found;
   if (!p.description) return p.description_errors;
   auto pass = std::unique_ptr<forward_pass>(new forward_pass{checkpoint_parameters{p.source, p.layout}, {}, {}, {}});
@@ -95,7 +103,7 @@ errors prepare_forward(const quant_options& o, prepared& p) {
   }
   return {{.where = "--max_memory " + size_text(static_cast<double>(o.max_memory)),
            .problem = "is too little for this model and these samples",
-           .remedy = "give at least " + size_text(static_cast<double>(forecast_memory(o, p))) + ", or fewer or shorter samples"}};
+           .remedy = "give at least " + enough_text(static_cast<double>(forecast_memory(o, p))) + ", or fewer or shorter samples"}};
 }
 
 std::uint64_t forecast_memory(const quant_options& o, const prepared& p) {

@@ -159,7 +159,8 @@ void print(const summary& s, const inspect_options& o) {
   const std::size_t others = type + count + shape + 7;  // two columns between the cells, an x before the count
   name = std::min(name, others < 60 ? 80 - others : 20);
   for (const layer_group& g : s.groups)
-    fmt::print("{:<{}}  {:<{}}  x{:<{}}  {}\n", fitted(g.pattern, name), name, fitted(type_of(g), type), type, g.count, count, shape_text(g.shape));
+    fmt::print("{:<{}}  {:<{}}  x{:<{}}  {}\n", fitted(one_line(g.pattern), name), name, fitted(type_of(g), type), type, g.count, count,
+               shape_text(g.shape));
   fmt::print("\n");
   for (const auto& [label, t] : s.types) {
     const std::string size = size_text(static_cast<double>(t.bytes));

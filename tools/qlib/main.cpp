@@ -8,12 +8,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <system_error>
+#include <utility>
 
 #if __has_include(<malloc.h>)
 #include <malloc.h>
@@ -77,14 +79,24 @@ void log_debug(const common_options& options, std::string_view text) {
   if (options.says >= verbosity::debug) print_stderr("qlib: debug: " + one_line(text) + "\n");
 }
 
-std::string size_text(double bytes) {
+static std::pair<double, const char*> in_units(double bytes) {
   const char* unit = "B";
   for (const char* next : {"kB", "MB", "GB", "TB"}) {
     if (bytes < 1000) break;
     bytes /= 1000;
     unit = next;
   }
-  return *unit == 'B' ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, unit);
+  return {bytes, unit};
+}
+
+std::string size_text(double bytes) {
+  const auto [number, unit] = in_units(bytes);
+  return *unit == 'B' ? fmt::format("{:.0f} B", number) : fmt::format("{:.2f} {}", number, unit);
+}
+
+std::string enough_text(double bytes) {
+  const auto [number, unit] = in_units(bytes * 1.02);
+  return *unit == 'B' ? fmt::format("{:.0f} B", std::ceil(number)) : fmt::format("{:.1f} {}", std::ceil(number * 10) / 10, unit);
 }
 
 std::string duration_text(double seconds) {

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
+#include <qlib/recipe/ascii_case.hpp>
 
 #include <charconv>
 #include <cmath>
@@ -30,6 +31,30 @@ std::string wrong_number(std::string_view type, const std::string& text) {
   return {};
 }
 
+struct byte_size {
+  double number = 0, unit = 1;
+  bool has_unit = false;
+};
+
+/// Digits, perhaps with a fraction, and a unit.
+std::optional<byte_size> size_of(std::string_view text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  const auto number = number_of<double>(text.substr(0, digits));
+  if (!number || !std::isfinite(*number)) return std::nullopt;
+  text.remove_prefix(digits);
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  std::string unit = detail::lower_case(text);
+  const bool has_unit = !unit.empty();
+  if (unit.ends_with('b')) unit.pop_back();
+  double base = 1000;
+  if (unit.size() == 2 && unit.ends_with('i')) unit.pop_back(), base = 1024;
+  constexpr std::string_view letters = "kmgt";
+  if (unit.empty()) return base == 1000 ? std::optional{byte_size{*number, 1, has_unit}} : std::nullopt;
+  const std::size_t power = letters.find(unit);
+  if (unit.size() != 1 || power == letters.npos) return std::nullopt;
+  return byte_size{*number, std::pow(base, static_cast<double>(power + 1)), true};
+}
+
 }  // namespace
 
 CLI::Option* whole_number(CLI::Option* option, std::int64_t first, std::int64_t last, std::string otherwise) {
@@ -53,14 +78,27 @@ CLI::Option* real_number(CLI::Option* option, double first, double last, std::st
   });
 }
 
-CLI::Option* byte_number(CLI::Option* option, bool powers_of_1000, std::string otherwise) {
-  at_least_one(option, std::move(otherwise));
-  option->transform(CLI::AsSizeValue(powers_of_1000));
-  return option->transform([](std::string text) {  // before the unit is taken off
-    const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-    if (!number_of<std::uint64_t>(std::string_view{text}.substr(0, digits)))
-      throw CLI::ValidationError("'" + text + "' is no number of bytes: write digits and a unit, such as 8GiB");
-    return text;
+CLI::Option* byte_number(CLI::Option* option, std::string otherwise) {
+  option->type_name("SIZE");
+  return option->transform([otherwise = std::move(otherwise)](const std::string& text) {
+    const auto size = size_of(text);
+    if (!size) throw CLI::ValidationError("'" + text + "' is no number of bytes: write a number and a unit, such as 8GiB or 19.5MB");
+    const double bytes = std::round(size->number * size->unit);
+    if (!(bytes < 0x1p64)) throw CLI::ValidationError("'" + text + "' is more than 64 bits can count");
+    if (bytes < 1) throw CLI::ValidationError(text + " is less than 1 byte: " + otherwise);
+    // Whole numbers of bytes need not be doubles.
+    return size->unit == 1 && number_of<std::uint64_t>(text) ? text : std::to_string(static_cast<std::uint64_t>(bytes));
+  });
+}
+
+CLI::Option* byte_or_gib_number(CLI::Option* option) {
+  option->type_name("SIZE");
+  return option->transform([](const std::string& text) {
+    const auto size = size_of(text);
+    const double gib = !size ? -1 : size->has_unit ? size->number * size->unit / 0x1p30 : size->number;
+    if (!(gib >= 0 && gib <= 1e6))
+      throw CLI::ValidationError("'" + text + "' is not in 0 to 1000000 GiB: write GiB, or a number and a unit, such as 500MB");
+    return fmt::format("{}", gib);
   });
 }
 

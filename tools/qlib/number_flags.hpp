@@ -19,8 +19,12 @@ CLI::Option* at_least_one(CLI::Option* option, std::string otherwise);
 /// Of an option that is a floating number: from `first` to `last`.
 CLI::Option* real_number(CLI::Option* option, double first, double last, std::string otherwise);
 
-/// Of an option that is a number of bytes, such as 500MB or 8GiB, and at least 1.
-CLI::Option* byte_number(CLI::Option* option, bool powers_of_1000, std::string otherwise);
+/// Of an option that is a number of bytes, and at least 1: "1048576", "19.85 MB", "0.5GiB". k, M, G and T are powers of 1000, Ki, Mi, Gi and Ti of
+/// 1024, in any case, with or without a B.
+CLI::Option* byte_number(CLI::Option* option, std::string otherwise);
+
+/// Of an option that is a number of GiB, or one of bytes with a unit, from 0 to 10^6 GiB. The option gets GiB.
+CLI::Option* byte_or_gib_number(CLI::Option* option);
 
 /// Every numeric option of a command takes decimal digits alone: no nan, no inf, nothing that its type cannot hold.
 void check_numbers(CLI::App& command);

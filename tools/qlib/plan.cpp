@@ -85,7 +85,7 @@ int run(const quant_options& o) {
     for (const output_slot& s : p.plan.slots) {
       std::string shape;
       for (std::uint64_t d : s.tensor.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(d);
-      fmt::print("{:<72} {:>8} {:<20} {}\n", s.tensor.name, name_of(s.tensor.type), "[" + shape + "]", s.quant_type);
+      fmt::print("{:<72} {:>8} {:<20} {}\n", one_line(s.tensor.name), name_of(s.tensor.type), "[" + shape + "]", s.quant_type);
     }
     fmt::print("{} layers quantized, {} float; {} -> {} in {} file{}; at most {} of memory; time {}\n", p.plan.quantized, p.plan.floats,
                size_text(static_cast<double>(p.plan.input_bytes)), size_text(static_cast<double>(p.plan.output_bytes)), p.plan.files.size(),
@@ -101,6 +101,11 @@ void declare_plan(CLI::App& app, int& exit_code) {
   auto* c = app.add_subcommand("plan", "check everything, list what `quant` would write, and forecast its time and memory");
   auto options = std::make_shared<quant_options>();
   add_quant_options(*c, *options, false);
+  c->footer(
+      "Reads headers, and of weights what its probes of time touch; writes nothing.\n"
+      "Examples:\n"
+      "  qlib plan --model_path Qwen3-8B --quant_type w8a8_dynamic\n"
+      "  qlib plan --model_path Qwen3-8B --save_path out --config_path recipe.yaml --json");
   c->callback([options, &exit_code] { exit_code = run(*options); });
 }
 

@@ -84,10 +84,13 @@ int run(const quant_options& o) {
                                                 {"tensors", {{"quantized", p.plan.quantized}, {"float", p.plan.floats}}},
                                                 {"dry_run", true}}
                              .dump(1));
-    log_info(o.common, fmt::format("dry run: {} layers would be quantized, {} written", p.plan.quantized,
-                                   size_text(static_cast<double>(p.plan.output_bytes))));
+    log_info(o.common,
+             fmt::format("dry run: {} layers would be quantized, {} written", p.plan.quantized, size_text(static_cast<double>(p.plan.output_bytes))));
     return exit_done;
   }
+  log_debug(o.common, fmt::format("{} threads, device {}; {} tensors from {}, {} inputs and caches to calibrate, {} sub-graphs to rescale",
+                                  thread_count(o), o.device, p.plan.items.size(), size_text(static_cast<double>(p.plan.input_bytes)),
+                                  p.plan.operands.size(), p.plan.suppressions.size()));
   catch_signals();
   std::optional<calibration> found_ranges;
   double calibration_seconds = 0;

@@ -12,8 +12,10 @@
 #include <qlib/recipe/yaml.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 namespace qlib::program {
@@ -28,16 +30,20 @@ std::size_t thread_count(const quant_options& options) {
   return options.threads ? options.threads : std::max(1u, std::thread::hardware_concurrency());
 }
 
-/// A boolean as msModelSlim's users write it: alone, or with True, False, true, false, 1 or 0 behind it.
-static void add_boolean(CLI::App& c, const std::string& name, bool& value, const std::string& help) {
+/// A boolean as msModelSlim's users write it: alone, or with True, False, true, false, 1 or 0 behind it. An optional one is for the type to decide.
+template <class T>
+static void add_boolean(CLI::App& c, const std::string& name, T& value, const std::string& help) {
   c.add_option_function<std::string>(
        name,
        [&value, name](const std::string& text) {
-         if (!truth(text, value)) throw CLI::ValidationError(name, text + " is neither True nor False");
+         bool given = false;
+         if (!truth(text, given)) throw CLI::ValidationError(name, text + " is neither True nor False");
+         value = given;
        },
        help)
       ->expected(0, 1)
-      ->default_str("True")
+      ->default_str("True")  // of the flag alone
+      ->option_text(std::is_same_v<T, bool> ? "[True|False] (default False)" : "[True|False] (default: as the type says)")
       ->type_name("")
       ->trigger_on_parse();
 }
@@ -73,7 +79,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--device,--device_type", o.device, "cpu, cpu:<isa>, npu, or npu:0,1,2,3")->capture_default_str();
   whole_number(c.add_option("--w_bit", o.flags.w_bit, "bits of a weight: 4 or 8"), 1, 16, "use 4 or 8");
   whole_number(c.add_option("--a_bit", o.flags.a_bit, "bits of an activation: 8, or 16 for float"), 1, 16, "use 8, or 16 for float");
-  c.add_option("--w_sym", o.w_sym, "symmetric weights: True or False")->expected(0, 1)->default_str("True");
+  c.add_option("--w_sym", o.w_sym, "symmetric weights")->expected(0, 1)->default_str("True")->option_text("[True|False] (default True)");
   at_least_one(c.add_option("--group_size", o.flags.group_size, "input features that share a scale"),
                "leave it out for what the type has, or give a size");
   add_boolean(c, "--is_dynamic", o.flags.is_dynamic, "activations are quantized at run time, per token");
@@ -89,15 +95,22 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
       3, "leave it out for 3");
   add_boolean(c, "--pdmix", o.flags.pdmix, "W8A8: static activations for decoding, dynamic ones for prefilling");
   add_boolean(c, "--use_kvcache_quant", o.flags.use_kvcache_quant, "quantize the KV cache too: int8, a scale a channel");
-  c.add_option("--calib_file", o.calib_file, "texts to calibrate with: .jsonl (inputs_pretokenized, text, prompt, messages), .json or plain text");
+  c.add_option("--calib_file", o.calib_file,
+               "texts to calibrate with: .jsonl (inputs_pretokenized, text, prompt, messages), .json or plain text (default, also of --calib_ids: "
+               "calib.jsonl or calib_ids.safetensors in the model's folder)");
   c.add_option("--calib_ids", o.calib_ids, "ready token ids: safetensors, I32 `ids` [samples, length]")->excludes("--calib_file");
   c.add_option("--anti_file", o.anti_file, "texts or ids that outlier suppression is solved with, instead of the calibration data");
   at_least_one(c.add_option("--calib_samples", o.calib.samples, "at most so many samples (default: all)"), "leave it out for all samples");
   at_least_one(c.add_option("--calib_length", o.calib.length, "tokens a sample at most (default: texts whole)"), "leave it out for whole texts");
   c.add_option("--seed", o.calib.seed, "shuffle the samples before the first are taken (default: file order)");
   add_boolean(c, "--reproducible", o.reproducible, "matrix products in f32 in one order of sums: the same bytes on any machine");
-  c.add_option("--disable_level", o.disable_level, "L0 to L5, or L<n>: keep the n layers with the highest range score float");
-  byte_number(c.add_option("--max_memory", o.max_memory, "most memory to take, such as 8GiB"), false, "leave it out for no limit");
+  c.add_option("--disable_level", o.disable_level,
+               "L0 to L5, or L<n>: keep float the n layers with the highest range score; layers that read the same input, and all experts of a "
+               "layer, go together "
+               "and count once");
+  byte_number(
+      c.add_option("--max_memory", o.max_memory, "most memory to take, such as 8GiB or 19.5MB (k, M, G: powers of 1000; Ki, Mi, Gi: of 1024)"),
+      "leave it out for no limit");
   c.add_option("--disable_names", o.flags.disable_names, "layers to keep float: names or globs, separated by commas");
   c.add_option("--targets", o.flags.targets, "layers to quantize: Linear, names or re:<regex>");
   c.add_option("--ignore", o.flags.ignore, "layers to keep float: names or re:<regex>");
@@ -105,7 +118,7 @@ void add_quant_options(CLI::App& c, quant_options& o, bool needs_save_path) {
   c.add_option("--percentile", o.flags.percentile,
                "of --observer percentile: upper end of a range, above 50 to 100; the lower is 100 minus it (default: 99.9)");
   c.add_option("--rounder", o.flags.rounder, "how codes are chosen: rtn");
-  c.add_option("--part_file_size", o.part_file_size, "largest weight file, GiB; 0: one file")->check(CLI::Range(0.0, 1e6));
+  byte_or_gib_number(c.add_option("--part_file_size", o.part_file_size, "largest weight file, in GiB or with a unit such as 500MB; 0: one file"));
   c.add_option("--threads", o.threads, "worker threads; the result does not depend on it (default: all cores)")->check(CLI::Range(0, 1024));
   add_boolean(c, "--trust_remote_code", o.trust_remote_code, "copy *.py files of the checkpoint; nothing of it is ever run");
   add_boolean(c, "--resume", o.resume, "continue a run that was interrupted");
@@ -123,9 +136,9 @@ static std::string recipe_flags(const quant_options& o) {
                                                                                           {"--a_bit", f.a_bit != 0},
                                                                                           {"--w_sym", !o.w_sym.empty()},
                                                                                           {"--group_size", f.group_size != 0},
-                                                                                          {"--is_dynamic", f.is_dynamic},
-                                                                                          {"--pdmix", f.pdmix},
-                                                                                          {"--use_kvcache_quant", f.use_kvcache_quant},
+                                                                                          {"--is_dynamic", f.is_dynamic.has_value()},
+                                                                                          {"--pdmix", f.pdmix.has_value()},
+                                                                                          {"--use_kvcache_quant", f.use_kvcache_quant.has_value()},
                                                                                           {"--act_method", f.act_method != 0},
                                                                                           {"--anti_method", !f.anti_method.empty()},
                                                                                           {"--observer", !f.observer.empty()},
@@ -183,7 +196,8 @@ errors prepare(const quant_options& o, prepared& out) {
   else if (o.compat == "msmodelslim") options.follow = compat::msmodelslim;
   else if (o.compat != "none")
     found.push_back({.where = "--compat", .subject = o.compat, .problem = "is not known", .remedy = "use none, llmcompressor or msmodelslim"});
-  if (o.part_file_size > 0) options.part_bytes = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(o.part_file_size * 1073741824.0));
+  if (o.part_file_size > 0)
+    options.part_bytes = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::llround(o.part_file_size * 1073741824.0)));
   else if (o.part_file_size == 0 || out.recipe.save.single_file) options.part_bytes = 0;
   else if (out.recipe.save.part_bytes) options.part_bytes = out.recipe.save.part_bytes;
   if (ascend::names_npus(o.device)) {
@@ -219,7 +233,7 @@ errors prepare(const quant_options& o, prepared& out) {
     if (understood && found.empty() && !out.forward && o.max_memory != 0 && forecast_memory(o, out) > o.max_memory)
       found.push_back({.where = "--max_memory " + size_text(static_cast<double>(o.max_memory)),
                        .problem = "is too little for this model",
-                       .remedy = "give at least " + size_text(static_cast<double>(forecast_memory(o, out))) + ", or fewer --threads"});
+                       .remedy = "give at least " + enough_text(static_cast<double>(forecast_memory(o, out))) + ", or fewer --threads"});
     for (const std::string& name : out.source.other_files())
       if (!name.ends_with(".py") || o.trust_remote_code) out.copied_files.push_back(name);
   }
@@ -274,7 +288,9 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, std::fun
       return out;
     }
   }
-  log_info(o.common, "calibrating: " + data.report.text());
+  const bool own = o.calib_file.empty() && o.calib_ids.empty() && !data.report.file.empty() && data.report.file != o.anti_file;
+  log_info(o.common,
+           "calibrating: " + data.report.text() + (own ? " (of the model's folder, as neither --calib_file nor --calib_ids is given)" : ""));
   std::error_code ec;
   const bool left =
       o.resume && (std::filesystem::exists(stored_calibration_of(o.save_path), ec) || std::filesystem::exists(kept_pass_of(o.save_path), ec));
@@ -289,6 +305,10 @@ result<calibrated> run_calibration(const quant_options& o, prepared& p, std::fun
   out.found = *std::move(found);
   if (level == 0) return out;
   const std::vector<std::string> floats = layers_by_range_score(p.plan, out.found, level);
+  if (floats.size() == p.plan.quantized)  // groups of equal score were fewer than could be known
+    return error{.where = "--disable_level " + o.disable_level,
+                 .problem = "keeps all layers float: nothing would be quantized",
+                 .remedy = "give a smaller level"};
   quantization_plan fewer;
   if (status s = keep_float(floats, p, fewer); !s) return std::move(s).error();
   if (p.plan.suppressions.empty()) {

@@ -58,7 +58,7 @@ int run(const report_options& o) {
                      .problem = "is a float checkpoint, into which the report would be written",
                      .remedy = "name a folder for it with --save_path"});
   if (const status s = check_report_folder(target); !s && !floats) found.push_back(s.error());
-  if (!found.empty()) return report_errors(found);
+  if (!found.empty()) return report_errors(o.common, found);
   if (const status s = write_report(target, report); !s) return report_error(s.error());
   if (o.common.json) fmt::print("{}\n", json_of(report));
   else if (!o.common.quiet) fmt::print("{}{}/report.html: the report\n", text_of(report), target);

@@ -20,9 +20,9 @@ struct tokenize_options {
 /// All lines or none: what is wrong with one is known before the first is printed.
 int run(const tokenize_options& o) {
   const auto words = tokenizer::load(o.model_path);
-  if (!words) return report_error(words.error());
+  if (!words) return report_errors(o.common, {words.error()});
   text_records read;
-  if (errors found = read_text_records(o.file, words->has_chat_template(), read); !found.empty()) return report_errors(found);
+  if (errors found = read_text_records(o.file, words->has_chat_template(), read); !found.empty()) return report_errors(o.common, found);
   for (const std::string& warning : read.warnings) log_warning(o.common, warning);
   std::string out = o.common.json ? "[" : "";
   for (text_record& record : read.records) {
@@ -30,8 +30,8 @@ int run(const tokenize_options& o) {
     if (!record.has_ids) {
       auto encoded = words->encode(record.text, !o.no_special);
       if (!encoded)
-        return report_error(
-            {encoded.error().kind, o.file, read.unit + " " + std::to_string(record.number), encoded.error().problem, encoded.error().remedy});
+        return report_errors(o.common, {{encoded.error().kind, o.file, read.unit + " " + std::to_string(record.number), encoded.error().problem,
+                                         encoded.error().remedy}});
       ids = *std::move(encoded);
     }
     if (o.common.json && out.size() > 1) out += ",\n";

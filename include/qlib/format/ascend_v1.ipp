@@ -18,6 +18,8 @@ QLIB_INLINE result<linear_encoding> ascend_v1_format::encode(const matrix_module
   };
   if (!s.weights) return refuse("has no weight scheme", "leave it out of the targets");
   const quantization_args& w = *s.weights;
+  if (w.type == number::floating && !(s.input_activations && s.input_activations->dynamic))
+    return refuse("AscendV1 has fp8 with dynamic per-token activations alone", "use fp8_dynamic, or --format compressed_tensors");
   const bool grouped = w.strategy == strategy::group;
   if (!grouped && w.strategy != strategy::channel)
     return refuse("AscendV1 stores scales per channel or per group only", "use strategy channel or group, or --format compressed_tensors");

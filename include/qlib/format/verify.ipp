@@ -152,10 +152,6 @@ QLIB_INLINE void verify_files(findings& f, const std::string& format) {
   for (const char* name : {"quantize_config.json", "quant_config.json"})
     if (folder.has_file(name)) verify_json(f, name);
   if (folder.weight_names().empty() && folder.damage().empty()) f.add({}, {}, "FILE-missing", "there is no safetensors file");
-  for (std::size_t i = 1; i < folder.tensors().size(); ++i) {
-    const stored_tensor &a = folder.tensors()[i - 1], &b = folder.tensors()[i];
-    if (a.info.name == b.info.name) f.add(b, "FILE-duplicate", "is stored in " + folder.file_of(a) + " too");
-  }
   std::set<std::string> covered;
   bool any_index = false;
   for (const std::string& file : folder.files())
@@ -163,12 +159,21 @@ QLIB_INLINE void verify_files(findings& f, const std::string& format) {
       any_index = true;
       covered.merge(verify_index(f, file, ascend && file == "model.safetensors.index.json" ? "R14" : "FILE-index", strict));
     }
+  // AscendV1's loaders take every file; others what the index names, or model.safetensors, and the rest is said to be stray below.
+  const bool all = ascend || (!any_index && !folder.has_file("model.safetensors"));
+  const auto loaded = [&](const std::string& file) { return all || (any_index ? covered.contains(file) : file == "model.safetensors"); };
+  const stored_tensor* before = nullptr;
+  for (const stored_tensor& t : folder.tensors()) {
+    if (!loaded(folder.file_of(t))) continue;
+    if (before && before->info.name == t.info.name) f.add(t, "FILE-duplicate", "is stored in " + folder.file_of(*before) + " too");
+    before = &t;
+  }
   verify_parts(f);
   verify_layers(f);
   verify_complete(f);
   if (ascend) return;  // R14
   for (const std::string& file : folder.weight_names()) {
-    if (any_index ? covered.contains(file) : !folder.has_file("model.safetensors") || file == "model.safetensors") continue;
+    if (loaded(file)) continue;
     if (any_index) f.warn(file, {}, "FILE-stray", "the index does not name this file: engines do not load it");
     else if (strict) f.add(file, {}, "FILE-stray", "without an index, engines load every safetensors file, so this one too: move it away");
     else f.warn(file, {}, "FILE-stray", "lies beside model.safetensors: engines that load every safetensors file stumble over it");

@@ -63,6 +63,9 @@ result<calibration> rotate_only(const quantization_plan& plan, const parameter_s
 /// one of its linears (format/fused_groups.hpp): all experts of a layer.
 std::vector<std::string> layers_by_range_score(const quantization_plan& plan, const calibration& found, std::size_t count);
 
+/// How many groups layers_by_range_score has at most: those that are loaded into one matrix count once.
+std::size_t most_range_groups(const quantization_plan& plan);
+
 /// What was found for `from`, in the order of `to`, whose operands are among those of `from`.
 calibration for_plan(const calibration& found, const quantization_plan& from, const quantization_plan& to);
 

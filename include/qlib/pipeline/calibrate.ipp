@@ -223,6 +223,16 @@ QLIB_INLINE std::vector<std::string> layers_by_range_score(const quantization_pl
   return names;
 }
 
+QLIB_INLINE std::size_t most_range_groups(const quantization_plan& plan) {
+  std::vector<std::string> ranked;
+  for (const work_item& item : plan.items)
+    if (item.encoding && item.operand) ranked.push_back(item.name);
+  std::sort(ranked.begin(), ranked.end());
+  std::size_t groups = ranked.size();
+  for (const fused_group& g : fused_groups(ranked)) groups -= g.members.size() - 1;
+  return groups;
+}
+
 QLIB_INLINE calibration for_plan(const calibration& found, const quantization_plan& from, const quantization_plan& to) {
   std::map<std::string_view, std::size_t> at;
   for (std::size_t i = 0; i < from.operands.size(); ++i) at.emplace(from.operands[i].name, i);

@@ -12,6 +12,8 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <optional>
+#include <string_view>
 
 namespace qlib::inline v0 {
 
@@ -56,6 +58,37 @@ inline token_scores score_token(const float* q, const float* p, std::size_t n, s
     out.difference = std::max(out.difference, std::fabs(static_cast<double>(q[c]) - static_cast<double>(p[c])));
   }
   return out;
+}
+
+inline constexpr std::string_view not_finite = "a logit is not finite";
+
+/// The first weight of `source` that is not finite, said as an error; nothing: all are.
+inline std::optional<error> first_not_finite(const parameter_source& source, std::string_view where) {
+  constexpr std::size_t most = std::size_t{1} << 20;  // values read at once
+  std::vector<float> room;
+  for (const std::string& name : source.names()) {
+    const auto shape = source.shape(name);
+    if (!shape) continue;
+    std::size_t rows = 1, cols = 1;
+    for (std::size_t d = 0; d < shape->size(); ++d) (d + 1 < shape->size() ? rows : cols) *= (*shape)[d];
+    const std::size_t step = std::max<std::size_t>(1, most / std::max<std::size_t>(1, cols));
+    for (std::size_t first = 0; first < rows; first += step) {
+      const std::size_t n = std::min(step, rows - first);
+      room.resize(n * cols);
+      if (!source.read(name, {room.data(), n, cols}, first)) break;
+      const auto bad = std::find_if(room.begin(), room.end(), [](float v) { return !std::isfinite(v); });
+      if (bad == room.end()) continue;
+      const auto at = static_cast<std::size_t>(bad - room.begin());
+      const std::string place = (shape->size() > 1 ? std::to_string(first + at / cols) + ", " : "") + std::to_string(at % cols);
+      return error{.where = std::string{where},
+                   .subject = name + "[" + place + "]",
+                   .problem = std::isnan(*bad) ? "NaN"
+                              : *bad > 0       ? "+infinity"
+                                               : "-infinity",
+                   .remedy = "the checkpoint is damaged or was trained to overflow; a weight must be finite"};
+    }
+  }
+  return std::nullopt;
 }
 
 /// The file of --logits, filled row by row beside its place and moved there at the end.
@@ -152,8 +185,8 @@ inline status evaluate_round(const std::array<evaluated_model, 2>& models, std::
       const token_scores& t = scores[r];
       if (!t.finite)
         return error{.subject = "token " + std::to_string(sums.tokens),
-                     .problem = "a logit is not finite",
-                     .remedy = "a weight or scale is damaged or overflows: run `qlib verify` on the checkpoint"};
+                     .problem = std::string{not_finite},
+                     .remedy = "the weights are finite, but a layer overflows: evaluate another text, or a checkpoint that was not changed"};
       sums.loss += t.loss;
       sums.reference_loss += t.reference_loss;
       sums.kl += t.kl;
@@ -241,6 +274,10 @@ QLIB_INLINE errors evaluate(const std::string& model_path, const std::string& re
   if (!found.empty()) return found;
   if (status s = evaluate(models[0], models[1], samples, options, out); !s) {
     error e = s.error();
+    if (e.problem == detail::not_finite)
+      for (std::size_t m = 0; m < 2; ++m)
+        if (models[m].model)
+          if (auto weight = detail::first_not_finite(files[m].parameters(), m == 0 ? model_path : reference_path)) return {*std::move(weight)};
     if (e.where.empty()) e.where = model_path;
     return {std::move(e)};
   }

@@ -36,6 +36,8 @@ inline errors planner::make(quantization_plan& out) {
   choose_rotation();
   choose_suppressions();
   add_everything();
+  for (const auto& [text, r] : refusals_)
+    if (r.more > 0) found_[r.error].subject += " and " + std::to_string(r.more) + " more";
   check();
   if (!found_.empty()) return found_;
   if (status s = finish(); !s) return {s.error()};

@@ -119,7 +119,10 @@ inline void planner::add_quantized(const matrix_module& m, std::size_t stage_ind
   if (!encoding) {
     error e = std::move(encoding).error();
     e.where = path_of(m.weight.tensor);
-    return found_.push_back(std::move(e));
+    const auto [said, fresh] = refusals_.try_emplace(e.problem + e.remedy, refusal{found_.size(), 0});
+    if (fresh) return found_.push_back(std::move(e));
+    ++said->second.more;
+    return;
   }
   const tile t = encoding->spec.granularity;
   if (t.rows == 1 && t.cols > 0 && m.cols % t.cols != 0)

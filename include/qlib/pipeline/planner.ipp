@@ -119,6 +119,10 @@ class planner {
   folded_names folded_;
   std::optional<matrix_module> untied_head_;       // that the source stores
   std::set<std::string, std::less<>> whole_rows_;  // modules whose outputs are rotated
+  struct refusal {
+    std::size_t error = 0, more = 0;  // index into found_; matrices behind the one that it names
+  };
+  std::map<std::string, refusal> refusals_;  // of the format, by what it says
 };
 
 }  // namespace qlib::inline v0::detail

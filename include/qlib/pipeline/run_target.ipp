@@ -201,7 +201,10 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
     if (auto unreadable = detail::unreadable_file(fs::path{options.model_path} / name)) found.push_back(*std::move(unreadable));
   if (options.resume)
     if (auto other = detail::other_settings(options, work, false)) found.push_back(*std::move(other));
-  if (!options.resume && fs::exists(work, ec) && !options.overwrite)
+  if (fs::exists(work, ec) && held_folder::is_taken(work))
+    found.push_back(
+        {.where = work, .problem = "another run is writing this result", .remedy = "wait for it or stop it, or choose another --save_path"});
+  else if (!options.resume && fs::exists(work, ec) && !options.overwrite)
     found.push_back({.where = work, .problem = "an interrupted run is here", .remedy = "continue it with --resume, or discard it with --overwrite"});
   fs::path parent = fs::absolute(target, ec).parent_path();
   while (!fs::exists(parent, ec) && parent.has_parent_path() && parent != parent.parent_path()) parent = parent.parent_path();

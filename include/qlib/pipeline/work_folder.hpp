@@ -14,6 +14,9 @@ class held_folder {
   /// Makes the folder if it is not there. Errors: another run holds it; it cannot be made.
   static result<held_folder> take(const std::string& path);
 
+  /// Whether a run holds it now.
+  static bool is_taken(const std::string& path);
+
  private:
   file_descriptor folder_;
 };

@@ -23,9 +23,9 @@ struct quant_flags {
   std::vector<std::string> ignore{};
   std::string observer{}, rounder{};   ///< of weights; default minmax, rtn
   std::optional<double> percentile{};  ///< with observer percentile: its upper end, above 50 to 100; default 99.9
-  bool is_dynamic = false;
+  std::optional<bool> is_dynamic{};
   int act_method = 0;  ///< of static activations: 1 min-max (mean of samples), 2 histogram, 3 either by range score; 0: 3
-  bool pdmix = false, use_kvcache_quant = false;
+  std::optional<bool> pdmix{}, use_kvcache_quant{};
   std::string anti_method{};  ///< outlier suppression: m1 to m6, or a suppressor's name; empty: none
 };
 

@@ -128,17 +128,18 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   };
 
   std::string type = detail::lower_case(flags.quant_type), where = "--quant_type " + flags.quant_type;
+  const bool is_dynamic = flags.is_dynamic.value_or(false), pdmix = flags.pdmix.value_or(false), cache = flags.use_kvcache_quant.value_or(false);
   if (type.empty()) {
-    if (flags.w_bit == 0 && flags.a_bit == 0 && !flags.is_dynamic) {
+    if (flags.w_bit == 0 && flags.a_bit == 0 && !is_dynamic) {
       fail("--quant_type", "not given", "known: " + detail::comma_list(built_quant_types()));
       return found;
     }
     const int w = flags.w_bit == 0 ? 8 : flags.w_bit, a = flags.a_bit == 0 ? 8 : flags.a_bit;
     type = "w" + std::to_string(w) + "a" + std::to_string(a);
-    where = "--w_bit " + std::to_string(w) + " --a_bit " + std::to_string(a) + (flags.is_dynamic ? " --is_dynamic" : "");
+    where = "--w_bit " + std::to_string(w) + " --a_bit " + std::to_string(a) + (is_dynamic ? " --is_dynamic" : "");
   }
-  if (type == "w8a8" && flags.is_dynamic) type = "w8a8_dynamic";
-  if (type == "w8a8" && flags.pdmix) type = "w8a8_mix";
+  if (type == "w8a8" && is_dynamic) type = "w8a8_dynamic";
+  if (type == "w8a8" && pdmix) type = "w8a8_mix";
 
   const auto built = built_quant_types(), unbuilt = unbuilt_quant_types();
   const std::string known = "known: " + detail::comma_list(built);
@@ -159,13 +160,19 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   if (flags.act_method < 0 || flags.act_method > 3) fail("--act_method " + std::to_string(flags.act_method), "unknown", "use 1, 2 or 3");
   else if (flags.act_method != 0 && !static_input)
     fail(where, "--act_method contradicts it: " + type + " has no static activations", "remove --act_method");
-  if (flags.pdmix && type != "w8a8_mix")
-    fail(where, "--pdmix contradicts it: pdmix is W8A8 with static and dynamic activations", "use w8a8 or w8a8_mix");
-  if (flags.is_dynamic && static_input) fail(where, "--is_dynamic contradicts it: the activations of " + type + " are static", "remove --is_dynamic");
+  const auto is_not = [&](std::string_view flag, const std::optional<bool>& given, bool means, std::string what) {
+    if (means && given == false)
+      fail(where, std::string{flag} + " False contradicts it: " + std::move(what),
+           "remove " + std::string{flag} + ", or choose another --quant_type");
+  };
+  is_not("--is_dynamic", flags.is_dynamic, type == "w8a8_dynamic" || type == "fp8_dynamic", "the activations of " + type + " are dynamic");
+  is_not("--pdmix", flags.pdmix, type == "w8a8_mix", "its activations are dynamic while prefilling");
+  is_not("--use_kvcache_quant", flags.use_kvcache_quant, type == "w8a8c8", "it quantizes the cache");
+  if (pdmix && type != "w8a8_mix") fail(where, "--pdmix contradicts it: pdmix is W8A8 with static and dynamic activations", "use w8a8 or w8a8_mix");
+  if (is_dynamic && static_input) fail(where, "--is_dynamic contradicts it: the activations of " + type + " are static", "remove --is_dynamic");
   bits("--w_bit", flags.w_bit, w_bit);
   bits("--a_bit", flags.a_bit, weight_only ? 16 : 8);
-  if (weight_only && flags.is_dynamic)
-    fail(where, "--is_dynamic contradicts it: the activations of " + type + " are not quantized", "remove --is_dynamic");
+  if (weight_only && is_dynamic) fail(where, "--is_dynamic contradicts it: the activations of " + type + " are not quantized", "remove --is_dynamic");
   if (!weight_only && flags.group_size != 0)
     fail(where, "--group_size " + std::to_string(flags.group_size) + " contradicts it: " + type + " has one scale a channel", "remove --group_size");
   if (!weight_only && flags.w_sym == false) fail(where, "--w_sym false contradicts it: the weights of " + type + " are symmetric", "remove --w_sym");
@@ -231,12 +238,12 @@ QLIB_INLINE errors recipe_from_flags(const quant_flags& flags, recipe& out) {
   made.stages.push_back(std::move(s));
   made.rotation = std::move(rotation);
   if (suppression) made.suppression.push_back(*std::move(suppression));
-  if (flags.use_kvcache_quant || type == "w8a8c8") {
-    attention_stage cache;
-    cache.name = cache.where = flags.use_kvcache_quant ? "--use_kvcache_quant" : where;
-    cache.targets = {"Attention"};
-    cache.args.strategy = strategy::channel;
-    made.attention.push_back(std::move(cache));
+  if (cache || type == "w8a8c8") {
+    attention_stage quantized;
+    quantized.name = quantized.where = cache ? "--use_kvcache_quant" : where;
+    quantized.targets = {"Attention"};
+    quantized.args.strategy = strategy::channel;
+    made.attention.push_back(std::move(quantized));
   }
   out = std::move(made);
   return found;

@@ -53,14 +53,15 @@ code{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,monospace;font-size:12px}
 table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child,th.text,td.text{text-align:left}
+th{white-space:normal;vertical-align:bottom}
+tbody td:first-child{white-space:normal;min-width:150px;overflow-wrap:anywhere}
 thead th{color:var(--soft);font-weight:600}
 th button{all:unset;cursor:pointer}th button:hover,th button:focus-visible{text-decoration:underline}
 th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
 .warnings li{overflow-wrap:anywhere}
 summary{cursor:pointer;font-weight:600}
 @media (max-width:700px){svg.wide{display:none}svg.narrow{display:block}main{padding:12px 10px 32px}
-.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.tiles>div,figure,section{padding:12px}.tiles dd:nth-of-type(1){font-size:18px}
-tbody td:first-child{white-space:normal;min-width:150px;overflow-wrap:anywhere}}
+.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.tiles>div,figure,section{padding:12px}.tiles dd:nth-of-type(1){font-size:18px}}
 @media print{.tiles>div,figure,section{break-inside:avoid}}
 )css";
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <qlib/report/figure_frame.hpp>
 #include <qlib/report/figures.hpp>
+#include <qlib/report/median_error.hpp>
 #include <qlib/report/page_style.hpp>
 #include <qlib/report/report_html.hpp>
 #include <qlib/version.hpp>
@@ -30,12 +31,13 @@ inline std::string size_tile(const accuracy_report& r) {
 }
 
 inline std::string error_tile(const accuracy_report& r) {
-  std::vector<double> e;
+  const auto median = median_error(r);
+  if (!median) return {};
+  double worst = 0;
+  std::size_t layers = 0;
   for (const reported_layer& l : r.layers)
-    if (l.error) e.push_back(l.error->relative());
-  if (e.empty()) return {};
-  std::sort(e.begin(), e.end());
-  return tile("Weight error", percent(e[e.size() / 2]), "median of " + std::to_string(e.size()) + " layers; the worst " + percent(e.back()));
+    if (l.error) worst = std::max(worst, l.error->relative()), ++layers;
+  return tile("Weight error", percent(*median), "median of " + std::to_string(layers) + " layers; the worst " + percent(worst));
 }
 
 inline std::string evaluation_tiles(const reported_evaluation& e) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <qlib/report/median_error.hpp>
 #include <qlib/report/number_text.hpp>
 #include <qlib/report/report_text.hpp>
 
@@ -23,8 +24,7 @@ QLIB_INLINE std::string text_of(const accuracy_report& r) {
   for (const reported_layer& l : r.layers)
     if (l.error) worst.push_back(&l);
   std::stable_sort(worst.begin(), worst.end(), [](const auto* a, const auto* b) { return a->error->relative() > b->error->relative(); });
-  if (!worst.empty())
-    line("weight error", "median " + percent(worst[worst.size() / 2]->error->relative()) + ", worst " + percent(worst.front()->error->relative()));
+  if (!worst.empty()) line("weight error", "median " + percent(*median_error(r)) + ", worst " + percent(worst.front()->error->relative()));
   if (r.calibration) line("calibration", std::to_string(r.calibration->samples) + " samples, " + std::to_string(r.calibration->tokens) + " tokens");
   if (!r.subgraphs.empty()) {
     std::size_t kept = 0, tiles = 0, clipped = 0;
