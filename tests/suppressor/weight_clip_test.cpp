@@ -173,8 +173,10 @@ TEST_CASE("clips are those of a numpy program (tests/golden/clipping/make_golden
                                                               {"int4_channel_asymmetric_ascend", int4_per_channel{scale_rule::ascend, false}},
                                                               {"int3_channel_few_tokens", {.num_bits = 3}},
                                                               {"int4_one_token", {.num_bits = 4, .granularity = tile::per_group(8), .rule = ct}}};
-  for (const auto& [name, spec] : cases)
+  for (const auto& one : cases)
     for (const gemm_kind kind : {gemm_kind::reproducible, gemm_kind::fastest}) {
+      const std::string& name = one.first;
+      const quant_spec& spec = one.second;
       CAPTURE(name);
       std::vector<float> w = elements<float>(file, name + ".weight");
       const std::vector<float> x = elements<float>(file, name + ".inputs"), clipped = elements<float>(file, name + ".clipped");
