@@ -14,7 +14,6 @@ struct planned {
   std::string errors;
   std::string warnings;           // of outlier suppression and rotation, a line each
   std::set<std::string> sources;  // that are rescaled
-  std::vector<std::string> all;   // in order, with repetitions
   bool rotated = false;
 
   bool says(const std::string& text) const { return warnings.find(text) != std::string::npos; }
@@ -34,10 +33,7 @@ planned plan_of(const std::string& family, const std::string& recipe, const qlib
   qlib::quantization_plan plan;
   out.errors = text_of(qlib::make_plan(model.source, model.layout, r, options, plan));
   for (const std::string& w : plan.warnings) out.warnings += w + "\n";
-  for (const qlib::planned_suppression& p : plan.suppressions) {
-    out.sources.insert(p.graph.source);
-    out.all.push_back(p.graph.source);
-  }
+  for (const qlib::planned_suppression& p : plan.suppressions) out.sources.insert(p.graph.source);
   out.rotated = plan.rotation.has_value();
   return out;
 }
@@ -78,6 +74,12 @@ TEST_CASE("kv_smooth's include and exclude match names of attention modules") {
   CHECK(wrong.says("r.yaml:4: \"*k_proj\" is to be left alone, but it matches no attention module"));
   // Where keys have a norm, its gains are scaled: the module is the same.
   CHECK(modelslim("qwen3_moe", "    - {type: kv_smooth, exclude: [model.layers.0.self_attn]}\n").sources == names{"model.layers.1.self_attn.k_norm"});
+}
+
+TEST_CASE("keys whose gains cannot be scaled are counted") {
+  const planned p = modelslim("gemma3_text", "    - {type: kv_smooth}\n");  // gains stored as g - 1, in bf16
+  CHECK(p.sources.empty());
+  CHECK(p.says("r.yaml:4: 3 norms of keys are left as they are"));
 }
 
 TEST_CASE("SmoothQuantModifier leaves the norm in front of experts alone by default, and takes it where a mapping names it") {
