@@ -211,6 +211,23 @@ TEST_CASE("ids outside the vocabulary and samples beyond the model's length are 
         path + ": --calib_length 8: the model allows 6 tokens: use at most --calib_length 6\n");
 }
 
+TEST_CASE("texts slightly longer than the model allows are cut where that was asked for, and counted in a warning") {
+  const temporary_folder folder;
+  const std::string fits(127, 'a'), one_more(128, 'a'), two_more(129, 'a'), three_more(130, 'a');  // and <s>
+  const std::string path = folder.write("c.jsonl", "\"" + fits + "\"\n\"" + one_more + "\"\n\"" + two_more + "\"\n");
+  const loaded l = texts(path, {.cut_slightly_longer = true}, {.max_length = 128});
+  CHECK(l.error_text() == "");
+  for (const ids& sample : l.data.samples) CHECK(sample.size() == 128);
+  CHECK(l.data.report.truncated == 2);
+  CHECK(l.data.report.dropped_tokens == 3);
+  CHECK(l.data.report.warnings ==
+        std::vector<std::string>{"2 of 3 records of " + path + " are a few tokens longer than the 128 that the model allows, and were cut"});
+  CHECK(texts(path, {}, {.max_length = 128}).wrong.size() == 2);
+  const std::string longer = folder.write("d.jsonl", "\"" + three_more + "\"\n");
+  CHECK(texts(longer, {.cut_slightly_longer = true}, {.max_length = 128}).error_text().find("line 1: 131 tokens, and the model allows 128") !=
+        std::string::npos);
+}
+
 TEST_CASE("ready ids are read as they are") {
   const temporary_folder folder;
   const std::string path = ids_file(folder, "I32", {2, 3}, bytes_of<std::int32_t>({1, 2, 3, 4, 5, 6}));

@@ -153,6 +153,14 @@ TEST_CASE("tokens that only the files beside tokenizer.json define are added in 
   const json map = {{"pad_token", {{"content", "<pad>"}}}, {"additional_special_tokens", json::array({"<x>"})}}, added = {{"<n>", 9}, {"<m>", 8}};
   CHECK(encoded(json{}, "<m><n><pad><x>", map, added) == ids{7, 8, 9, 10});
   CHECK(encoded({{"pad_token", "<other>"}}, "<pad>", map) == ids{7});
+  json strips = small();
+  strips["added_tokens"][0]["rstrip"] = true;
+  const auto of_number = [&](int number) {
+    return *tokenizer::parse(strips.dump(), "", "tokenizer.json", "", json{{"<s>", number}}.dump())->encode("<s> a");
+  };
+  CHECK(of_number(3) == ids{6, 1});
+  CHECK(of_number(6) == ids{6, 1});
+  CHECK(of_number(30) == ids{6, 0, 1});
   CHECK(encoded({{"added_tokens_decoder", json::object()}}, "a", map, added) == ids{1});
   const auto none = tokenizer::parse(words, R"({"added_tokens_decoder": {}})", "tokenizer.json", map.dump(), added.dump());
   CHECK_FALSE(none->id_of("<pad>"));

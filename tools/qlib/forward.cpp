@@ -19,7 +19,8 @@ constexpr std::size_t fewest_tokens = 256, usual_tokens = 2048;
 
 /// Texts, or ids if it is a safetensors file.
 errors load_file(const std::string& file, const quant_options& o, const prepared& p, calibration_data& out) {
-  const calibration_options& options = o.calib;
+  calibration_options options = o.calib;
+  options.cut_slightly_longer = true;
   const sequence_limits limits{p.description->vocabulary, p.description->max_tokens()};
   if (file == o.calib_ids || file.ends_with(".safetensors")) return load_calibration_ids(file, options, limits, out);
   const auto words = tokenizer::load(p.source.directory());

@@ -42,6 +42,7 @@ struct calibration_options {
   std::size_t samples = 0;                          ///< at most so many; 0: all
   std::size_t length = 0;                           ///< tokens a sample at most; 0: records whole, windows of 2048 or the model's maximum
   std::string_view length_flag = "--calib_length";  ///< what errors call `length`
+  bool cut_slightly_longer = false;                 ///< texts up to 1/64 longer than the model allows are cut, with a warning
   std::optional<std::uint64_t> seed{};              ///< shuffles records, windows or rows before the first `samples` are taken; without: file order
 };
 
@@ -79,7 +80,7 @@ struct calibration_data {
 /// last whole window dropped; a text shorter than one window is one sample. Records longer than `length` are truncated at the end.
 ///
 /// Errors: those of `read_text_records`; no record at all; ids that the model's vocabulary does not have; samples longer than the model
-/// allows. `out` changes only when there is none.
+/// allows, which names line, tokens, limit and flag. `out` changes only when there is none.
 errors load_calibration_texts(const std::string& path, const tokenizer& words, const calibration_options& options, const sequence_limits& limits,
                               calibration_data& out);
 

@@ -38,13 +38,7 @@ class sample_collector {
                           "tokenize with this model's tokenizer");
     }
     calibration_report& r = data.report;
-    if (options_.length != 0 && ids.size() > options_.length) {
-      ++r.truncated;
-      r.dropped_tokens += ids.size() - options_.length;
-      kept = std::min(kept, options_.length);
-      std::copy(ids.end() - static_cast<std::ptrdiff_t>(kept), ids.end(), ids.begin() + static_cast<std::ptrdiff_t>(options_.length - kept));
-      ids.resize(options_.length);
-    }
+    if (options_.length != 0 && ids.size() > options_.length) cut(ids, options_.length, kept);
     if (limits_.max_length != 0 && ids.size() > limits_.max_length)
       return wrong_.add(subject, std::to_string(ids.size()) + " tokens, and the model allows " + std::to_string(limits_.max_length),
                         "use " + flag(limits_.max_length) + ", which truncates");
@@ -55,11 +49,24 @@ class sample_collector {
     data.samples.push_back(std::move(ids));
   }
 
+  /// A text is not whole windows of a context for certain: the tokens around it, and joints that are other tokens when text is read again, make one
+  /// that was cut to the context a few tokens longer.
+  void cut_if_slightly_longer(std::vector<std::int32_t>& ids, std::size_t kept) {
+    const std::size_t most = limits_.max_length;
+    if (!options_.cut_slightly_longer || options_.length != 0 || most == 0 || ids.size() <= most || ids.size() - most > most / 64) return;
+    cut(ids, most, kept);
+    ++slightly_longer_;
+  }
+
   calibration_errors& wrong() { return wrong_; }
 
   errors finish(calibration_data& out) {
     if (wrong_.empty() && data.samples.empty()) wrong_.add({}, "has no text and no token", "pass a file with calibration texts");
     if (!wrong_.empty()) return wrong_.take();
+    if (slightly_longer_ != 0)
+      data.report.warnings.push_back(std::to_string(slightly_longer_) + " of " + std::to_string(data.report.samples) + " records of " +
+                                     data.report.file + " are a few tokens longer than the " + std::to_string(limits_.max_length) +
+                                     " that the model allows, and were cut");
     out = std::move(data);
     return {};
   }
@@ -69,9 +76,18 @@ class sample_collector {
   calibration_data data;
 
  private:
+  void cut(std::vector<std::int32_t>& ids, std::size_t length, std::size_t kept) {
+    ++data.report.truncated;
+    data.report.dropped_tokens += ids.size() - length;
+    kept = std::min(kept, length);
+    std::copy(ids.end() - static_cast<std::ptrdiff_t>(kept), ids.end(), ids.begin() + static_cast<std::ptrdiff_t>(length - kept));
+    ids.resize(length);
+  }
+
   const calibration_options& options_;
   const sequence_limits& limits_;
   calibration_errors wrong_;
+  std::size_t slightly_longer_ = 0;
 };
 
 }  // namespace detail
@@ -140,7 +156,10 @@ QLIB_INLINE errors load_calibration_texts(const std::string& path, const tokeniz
     auto ids = words.encode(record.text);
     if (!ids) collect.wrong().add(subject, ids.error().problem, ids.error().remedy);
     else if (ids->size() <= added) ++report.empty;
-    else collect.add(*std::move(ids), subject, words.suffix().size());
+    else {
+      collect.cut_if_slightly_longer(*ids, words.suffix().size());
+      collect.add(*std::move(ids), subject, words.suffix().size());
+    }
   }
   return collect.finish(out);
 }

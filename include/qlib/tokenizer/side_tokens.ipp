@@ -70,8 +70,10 @@ class side_tokens {
       if (!id.is_number_integer()) return error{error_kind::invalid_input, file, content, "has no id", "download the file again"};
       const bool is_special = std::find(special.begin(), special.end(), content) != special.end();
       const auto number = id.get<std::int64_t>();
+      const auto same = places_.find(content);  // of two numbers the larger one's flags remain
+      const bool later = same != places_.end() && parts_.added[same->second].id > number;
       const bool known = std::any_of(parts_.added.begin(), parts_.added.end(), [&](const added_token& t) { return t.id == number; });
-      if (!known) tokens.emplace_back(number, added_token{.content = content, .normalized = !is_special, .special = is_special});
+      if (!known && !later) tokens.emplace_back(number, added_token{.content = content, .normalized = !is_special, .special = is_special});
     }
     take_sorted(std::move(tokens));
     return {};
