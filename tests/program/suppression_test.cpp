@@ -146,7 +146,8 @@ TEST_CASE("awq clips: every sub-graph's own error falls, and the KL of int4 in g
         REQUIRE_MESSAGE(r.exit_code == 0, r.err);
         CHECK(run_program({"verify", out}).exit_code == 0);
         std::size_t tiles = 0, clipped = 0;
-        for (const json& g : json::parse(r.out)["subgraphs"]) {
+        const json report = json::parse(r.out);
+        for (const json& g : report["subgraphs"]) {
           tiles += g["tiles"].get<std::size_t>();
           clipped += g["clipped_tiles"].get<std::size_t>();
           if (method == "awq") CHECK(g["clip_error_after"].get<double>() < g["clip_error_before"].get<double>());

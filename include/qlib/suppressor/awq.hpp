@@ -36,7 +36,8 @@ struct awq_options {
 /// for one linear is the same. Scales are divided by sqrt(largest * smallest). Grouped-query attention: the largest mean of the columns that
 /// share a channel, before the scale is made. Cost: n_grid products.
 ///
-/// `clip` is the second half of the paper's program, which neither peer has: whoever folds clips the weights behind the scale (weight_clip.hpp).
+/// `clip` is the second half of the paper's program, which neither peer has: a run clips the weights behind the scale (weight_clip.hpp).
+/// `quantize()` folds the scale alone.
 struct awq {
   static constexpr std::string_view name = "awq";
   static constexpr qlib::needs needs = qlib::needs::column_mean | qlib::needs::inputs;
