@@ -111,14 +111,15 @@ QLIB_INLINE void verify_parts(findings& f) {
 QLIB_INLINE void verify_layers(findings& f) {
   const nlohmann::json config = parse_python_json(f.folder().config_text());
   if (!config.is_object()) return;
-  std::uint64_t layers = 0;
+  std::uint64_t layers = 0;  // LongCat's num_layers counts pairs of num_hidden_layers
   for (const nlohmann::json* level : {&config, config.contains("text_config") ? &config["text_config"] : &config})
     for (const char* key : {"num_hidden_layers", "n_layer", "num_layers"})
-      if (level->is_object() && layers == 0)
+      if (level->is_object())
         if (auto it = level->find(key); it != level->end() && !it->is_null()) {
           if (!it->is_number_unsigned() || it->get<std::uint64_t>() > most_layers)
             return f.add("config.json", key, "FILE-layers", "is " + it->dump() + ", not a number of layers");
-          layers = it->get<std::uint64_t>();
+          const auto said = it->get<std::uint64_t>();
+          layers = layers == 0 ? said : std::min(layers, said);
         }
   for (const nlohmann::json* level : {&config, config.contains("text_config") ? &config["text_config"] : &config})
     if (auto it = level->find("hidden_size"); level->is_object() && it != level->end() && (it->is_string() || (it->is_number() && !(*it > 0))))

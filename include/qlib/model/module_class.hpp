@@ -4,6 +4,7 @@
 #include <qlib/model/module_name.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <string_view>
 
 namespace qlib::inline v0 {

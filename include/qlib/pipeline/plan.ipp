@@ -10,6 +10,7 @@
 #include <qlib/pipeline/planned_config.hpp>
 #include <qlib/pipeline/planner.ipp>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -48,9 +49,18 @@ inline errors planner::make(quantization_plan& out) {
 }
 
 inline void planner::check() {
+  const auto matches_one = [&](std::size_t i, std::size_t p) {  // beside another target, which was counted
+    return std::any_of(layout_.matrices.begin(), layout_.matrices.end(), [&](const matrix_module& m) {
+      if (m.kind != module_class::linear && m.kind != module_class::head) return false;
+      for (const std::string_view name : {std::string_view{m.name}, other_name_of(m, recipe_, recipe_.stages[i].syntax)})
+        if (const auto hits = stages_[i].targets.matching(name, name_of(m.kind)); !name.empty() && std::binary_search(hits.begin(), hits.end(), p))
+          return true;
+      return false;
+    });
+  };
   for (std::size_t i = 0; i < stages_.size(); ++i)
     for (std::size_t p = 0; p < recipe_.stages[i].targets.size(); ++p)
-      if (!used_[i].contains(p))
+      if (!used_[i].contains(p) && (recipe_.stages[i].syntax == pattern_syntax::glob || !matches_one(i, p)))
         plan_.warnings.push_back(recipe_.stages[i].where + ": target \"" + recipe_.stages[i].targets[p] + "\" matches no linear layer");
   check_ignored();
   check_rivals();
