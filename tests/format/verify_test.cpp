@@ -41,6 +41,10 @@ TEST_CASE("a float checkpoint breaks no rule, whatever lies beside it") {
   const outcome found = verify(c);
   CHECK(found.violations.empty());
   CHECK(found.warnings == rules{"FILE-stray"});
+  c.raw["more.safetensors"] = c.raw["golden.safetensors"];  // a name twice, but in files that no loader takes for weights
+  const outcome twice = verify(c);
+  CHECK(twice.violations.empty());
+  CHECK(twice.warnings == rules{"FILE-stray", "FILE-stray"});
 }
 
 TEST_CASE("files: each rule names what breaks it") {

@@ -54,6 +54,8 @@ TEST_CASE("bash completes commands, flags and the values of flags that take few"
   CHECK(offers(folder, {"qlib", "analyze", "--metric", ""}) == names{"auto", "kl", "mse", "range"});
   CHECK(offers(folder, {"qlib", "analyze", "--metric", "=", "k"}) == names{"kl"});
   CHECK(offers(folder, {"qlib", "plan", "--quant-type", "w8a8_"}) == names{"w8a8_dynamic", "w8a8_mix"});
+  CHECK(offers(folder, {"qlib", "verify", "x", "--engine", ""}) == names{"mindie", "vllm", "vllm-ascend", "vllm-gcu"});
+  CHECK(offers(folder, {"qlib", "eval", "--log_level", ""}) == names{"error", "warning", "info", "debug"});
   CHECK(offers(folder, {"qlib", "--help", "ev"}) == names{"eval"});
   CHECK(offers(folder, {"qlib", "completion", ""}).contains("fish"));
   // Files are left to bash.

@@ -121,11 +121,11 @@ TEST_CASE("--log_level and its variable say how much is said; --quiet says the l
   CHECK(has(debug, "qlib: debug: model.layers.1.mlp.up_proj"));
   for (const program_result& r : {debug, info, usual}) {
     CHECK(has(r, "qlib: layer 2/2"));
-    CHECK(has(r, "qlib: warning: --disable_names"));
+    CHECK(has(r, "\"nothing\" is to be left alone, but no layer has this name"));
   }
   CHECK_FALSE(has(info, "debug"));
   CHECK_FALSE(has(usual, "debug"));
-  CHECK(has(warning, "qlib: warning: --disable_names"));
+  CHECK(has(warning, "\"nothing\" is to be left alone, but no layer has this name"));
   CHECK(lines_of(warning.err).size() == 1);
   CHECK(error.err == "");
   CHECK(error.out != "");

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstring>
+
 using namespace qlib_test;
 using nlohmann::json;
 
@@ -271,4 +273,31 @@ TEST_CASE("--json is one document, also of a dry run, of errors and of tokens") 
   const std::string texts = m.folder.write("two.jsonl", "{\"text\": \"one\"}\n{\"text\": \"and two\"}\n");
   const program_result tokens = run_program({"tokenize", "--json", "--model_path", m.path, "--file", texts});
   CHECK(json::parse(tokens.out).size() == 2);
+}
+
+TEST_CASE("what a format refuses of every layer is one line, which names what it takes") {
+  const own_model m;
+  const std::string out = m.folder.path("out");
+  check_refused(m.folder.path(), m.quant(out, {"--quant_type", "fp8"}), {{"model.layers.0.mlp.down_proj.weight and 41 more", "use fp8_dynamic"}});
+  check_refused(m.folder.path(), m.quant(out, {"--quant_type", "w8a8_mix", "--format", "compressed_tensors"}),
+                {{"model.layers.0.mlp.down_proj.weight and 41 more", "use w8a8 or w8a8_dynamic"}});
+}
+
+TEST_CASE("eval of a model with a weight that is not finite names the weight") {
+  const own_model m;
+  std::string bytes = m.folder.read("parent/model/model.safetensors");
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), 8);
+  const json tensor = json::parse(bytes.substr(8, length))["model.layers.5.mlp.down_proj.weight"];
+  REQUIRE(tensor["dtype"] == "BF16");
+  const std::size_t columns = tensor["shape"][1], at = 8 + length + tensor["data_offsets"][0].get<std::size_t>() + (7 * columns + 9) * 2;
+  std::memcpy(bytes.data() + at, &bf16_minus_infinity, 2);
+  m.folder.write("parent/model/model.safetensors", bytes);
+  const std::vector<std::string> words{"eval",     "--quiet", "--ids",       m.path + "/eval_ids.safetensors", "--samples", "1",
+                                       "--length", "8",       "--model_path"};
+  auto damaged = words, reference = words;
+  damaged.push_back(m.path);
+  reference.insert(reference.end(), {tiny, "--reference", m.path});
+  for (const auto& all : {damaged, reference})
+    check_refused(m.folder.path(), all, {{m.path, "model.layers.5.mlp.down_proj.weight[7, 9]: -infinity", "a weight must be finite"}});
 }

@@ -217,6 +217,11 @@ TEST_CASE("two runs never share a work folder, whatever their flags") {
     REQUIRE(other);
     CHECK_FALSE(qlib::held_folder::take(qlib::work_folder_of(out)));
     check_refused(folder.path(), words, {{"another run is using"}});
+    for (const char* more : {"", "--resume"}) {  // nor is it called an interrupted one
+      std::vector<std::string> other_words{words.begin(), words.end() - 1};
+      if (*more) other_words.emplace_back(more);
+      check_refused(folder.path(), other_words, {{"another run is using this work folder", "wait for it or stop it"}});
+    }
   }
   check_done(run_program(words));
 }

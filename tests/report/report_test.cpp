@@ -364,8 +364,8 @@ TEST_CASE("page and text name the same median, of an even number of layers the m
     r.layers.push_back(l);
   }
   CHECK(*qlib::median_error(r) == doctest::Approx(0.3));
-  CHECK(text_of(r).find("median 30.0 %, worst 50.0 %") != std::string::npos);
-  CHECK(html_of(r).find("<dd>30.0 %</dd><dd>median of 4 layers; the worst 50.0 %</dd>") != std::string::npos);
+  CHECK(text_of(r).find("median 30 %, worst 50 %") != std::string::npos);
+  CHECK(html_of(r).find("<dd>30 %</dd><dd>median of 4 layers; the worst 50 %</dd>") != std::string::npos);
   r.layers.pop_back();
   CHECK(*qlib::median_error(r) == doctest::Approx(0.2));
   CHECK_FALSE(qlib::median_error({}));

@@ -203,7 +203,7 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
     if (auto other = detail::other_settings(options, work, false)) found.push_back(*std::move(other));
   if (fs::exists(work, ec) && held_folder::is_taken(work))
     found.push_back(
-        {.where = work, .problem = "another run is writing this result", .remedy = "wait for it or stop it, or choose another --save_path"});
+        {.where = work, .problem = "another run is using this work folder", .remedy = "wait for it or stop it, or choose another --save_path"});
   else if (!options.resume && fs::exists(work, ec) && !options.overwrite)
     found.push_back({.where = work, .problem = "an interrupted run is here", .remedy = "continue it with --resume, or discard it with --overwrite"});
   fs::path parent = fs::absolute(target, ec).parent_path();
