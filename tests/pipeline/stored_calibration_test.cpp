@@ -41,7 +41,8 @@ qlib::calibration everything() {
   c.folds.matrices["nothing"] = {};
   c.folds.vectors["model.norm.weight"] = {1.0f, std::numeric_limits<float>::denorm_min()};
   c.folds.vectors["empty"] = {};
-  c.suppressions.push_back({"model.layers.0.norm", "norm-linear", "iter_smooth", 1e-9, 2e-300, true, 3, 4, 0.5f, 8.0f, 100, 7, 1e-3, 5e-4});
+  c.suppressions.push_back(
+      {"model.layers.0.norm", "norm-linear", "iter_smooth", 1e-9, 2e-300, true, 3, true, 4, {1, 5}, 0.5f, 8.0f, 100, 7, 1e-3, 5e-4});
   c.suppressions.emplace_back();
   c.samples = 8;
   c.tokens = std::size_t{1} << 33;
@@ -115,7 +116,8 @@ void check_same(const qlib::calibration& a, const qlib::calibration& b) {
   REQUIRE(a.suppressions.size() == b.suppressions.size());
   for (std::size_t i = 0; i < a.suppressions.size(); ++i) {
     const auto &x = a.suppressions[i], &y = b.suppressions[i];
-    CHECK(std::tie(x.source, x.kind, x.suppressor, x.kept, x.dead, x.limited) == std::tie(y.source, y.kind, y.suppressor, y.kept, y.dead, y.limited));
+    CHECK(std::tie(x.source, x.kind, x.suppressor, x.kept, x.dead, x.unseen, x.limited, x.limited_channels) ==
+          std::tie(y.source, y.kind, y.suppressor, y.kept, y.dead, y.unseen, y.limited, y.limited_channels));
     CHECK(std::tie(x.tiles, x.clipped, x.clip_error_before, x.clip_error_after) ==
           std::tie(y.tiles, y.clipped, y.clip_error_before, y.clip_error_after));
     CHECK(same_bits(x.error_before, y.error_before));
