@@ -23,8 +23,11 @@ double half_a_step(float x, float scale, float code, const qlib::quant_spec& spe
   // A scale that was rounded down to its dtype, by at most half of that dtype's epsilon (and a second-order term below 1/100 of it),
   // leaves the ends of the range beyond the last codes. The range is qmax - qmin steps long; a symmetric one reaches half as far from 0.
   const double reach = static_cast<double>(spec.qmax() - spec.qmin()) * scale / (spec.symmetric ? 2 : 1);
+  // Asymmetric parameters of compressed-tensors are computed in the dtype of the weight: the width, the scale and two steps of the zero point are
+  // rounded, which moves the range by a step and a half and its width by another epsilon.
+  const bool narrow = qlib::arithmetic_of_codes(spec) != spec.arithmetic;
   const bool last = code == static_cast<float>(spec.qmin()) || code == static_cast<float>(spec.qmax());
-  return 0.5 * scale + rounding + (last ? 0.505 * reach * qlib::epsilon_of(spec.scale_dtype) : 0.0);
+  return 0.5 * scale + rounding + (last ? (narrow ? 1.01 : 0.505) * reach * qlib::epsilon_of(spec.scale_dtype) + (narrow ? 1.5 * scale : 0.0) : 0.0);
 }
 
 const qlib::work_item* quantized_item(const qlib::quantization_plan& plan, const std::string& module) {

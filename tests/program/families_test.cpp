@@ -111,8 +111,8 @@ TEST_CASE("Qwen2-VL's text model is the language_model of recipes, its tower mod
   std::vector<tensor_bytes> tensors = llama_tensors();
   tensors.push_back(bf16_tensor("visual.blocks.0.mlp.fc1.weight", {96, 64}));
   const family_model m{tensors, R"({"model_type": "qwen2_vl", "torch_dtype": "bfloat16"})"};
-  m.run_recipe(R"(targets: Linear, scheme: W8A8, ignore: [lm_head, 're:model.visual.*', model.language_model.layers.1.mlp.up_proj])");
-  m.check_types("BF16", {"visual.blocks.0.mlp.fc1", "lm_head", "model.layers.1.mlp.up_proj"});
+  m.run_recipe(R"(targets: Linear, scheme: W8A8, ignore: [lm_head, 're:model.visual.*', model.language_model.layers.1.mlp.down_proj])");
+  m.check_types("BF16", {"visual.blocks.0.mlp.fc1", "lm_head", "model.layers.1.mlp.down_proj"});
   m.check_types("I8", {"model.layers.0.mlp.up_proj"});
 }
 

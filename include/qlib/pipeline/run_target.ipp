@@ -198,7 +198,8 @@ QLIB_INLINE errors check_target(const quantization_plan& plan, const run_options
           {.where = options.save_path, .problem = "is not empty", .remedy = "choose another --save_path, or replace it with --overwrite"});
   }
   for (const std::string& name : options.copied_files)
-    if (auto unreadable = detail::unreadable_file(fs::path{options.model_path} / name)) found.push_back(*std::move(unreadable));
+    if (options.model_path.empty()) break;
+    else if (auto unreadable = detail::unreadable_file(fs::path{options.model_path} / name)) found.push_back(*std::move(unreadable));
   if (options.resume)
     if (auto other = detail::other_settings(options, work, false)) found.push_back(*std::move(other));
   if (fs::exists(work, ec) && held_folder::is_taken(work))
