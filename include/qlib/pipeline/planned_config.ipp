@@ -1,5 +1,6 @@
 #pragma once
 #include <qlib/io/python_json.ipp>
+#include <qlib/pipeline/plan.hpp>
 #include <qlib/pipeline/planned_config.hpp>
 
 namespace qlib::inline v0::detail {
